@@ -1,0 +1,180 @@
+"""The words that sentax adds to NumPyro: `generate`, `constrain`, `twist`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro
+from jaxtyping import Array, Bool, Float
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions.distribution import Unit
+from numpyro.primitives import _PYRO_STACK, apply_stack
+
+from sentax.ppl.constraints.base import Constraint
+from sentax.ppl.language_model import Context
+from sentax.ppl.text import Text, token_bytes
+from sentax.ppl.token import TokenDistribution
+
+
+def generate(
+    name: str,
+    context: Context,
+    max_tokens: int,
+    where: Constraint | None = None,
+    *,
+    stop: str | bytes | None = None,
+) -> Text:
+    r"""A text drawn token by token from a language model, optionally conditioned on a constraint.
+
+    In NumPyro's terms: a `scan` over `max_tokens` steps with one token site, `name`, and one factor,
+    `name/where`, in each; then one factor, `name/end`. With :math:`x` the text and :math:`c` its bytes,
+
+    .. math:: p(x)\, 1[c \in \text{where}],\qquad p(x) = \prod_t p(x_t \mid \text{prompt}, x_{<t}).
+
+    A text ends when the model says so, or is cut after `max_tokens` tokens: the cut itself has
+    probability one, and the factor `name/end` gives a cut text the weight `where` gives it (1 if
+    it is complete as it stands, else 0), at a cost independent of V. After its end a text goes on
+    with the end-of-text id, with probability one.
+
+    The site's value is `[max_tokens]` token ids: condition on a text by giving them.
+
+    :param name: the token site's name.
+    :param context: the language model after its prompt (`lm.prompt(...)`), or after an earlier
+        text (`text.context`).
+    :param max_tokens: the most tokens the text may have, at least 1.
+    :param where: the set the text's bytes must lie in; the bytes that repeat the prompt's end
+        (`context.seam`) are not shown to it.
+    :param stop: one ASCII character that ends the text like end-of-text does; it and what follows
+        it in its token are not part of the text.
+    :return: the text, with the context after it.
+    :raises ValueError: if `max_tokens` is under 1 or `stop` is not one ASCII character.
+
+    >>> import jax, numpyro, sentax as sx
+    >>> lm = sx.TableLM.uniform([b"a", b"b"])
+    >>> def model(context):
+    ...     return sx.generate("text", context, max_tokens=3, where=sx.regex("(ab)*"))
+    >>> text = numpyro.handlers.seed(model, 1)(lm.prompt())
+    >>> text.tokens.shape
+    (3,)
+    """
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ValueError(f"generate({name!r}): max_tokens must be an integer of at least 1, got {max_tokens!r}")
+    if where is not None and not isinstance(where, Constraint):
+        raise TypeError(
+            f"generate({name!r}): `where` must be a sentax constraint (sentax.regex, sentax.predicate, ...), "
+            f"got {type(where).__name__}"
+        )
+    stop_byte = _stop_byte(name, stop)
+    vocabulary = context.vocabulary
+    end_of_text = vocabulary.end_of_text
+    _declare("start", name, max_tokens=max_tokens)
+
+    def step(carry: Any, _: None) -> Any:
+        context, state, seam, done, length = carry
+        fn = TokenDistribution(context.logits, forced=end_of_text, when=done)
+        token = numpyro.sample(name, fn)
+        fn.settle(token)
+        row, ends = token_bytes(vocabulary, token, seam, stop_byte)
+        if where is not None:
+            # A finished text has said all its bytes: nothing is asked of it again, at any price.
+            state_next, allowed = where.advance(state, row, ends, ~done)
+            _hard(f"{name}/where", allowed | done)
+        else:
+            state_next = state
+        length = length + (~done & (token != end_of_text))
+        ends = done | ends
+        # The model need not read what ends the text: a text that follows starts where this one stopped.
+        context = context.extend(token, ~ends)
+        # Finished texts stay as they are, draw end-of-text for ever and weigh nothing: a run may stop
+        # early once every particle is there.
+        _declare("finish", ends, fill={name: end_of_text}, result=end_of_text)
+        return (context, state_next, jnp.zeros_like(seam), ends, length), token
+
+    start = (
+        context.reserve(max_tokens),
+        where.init() if where is not None else (),
+        jnp.asarray(context.seam, jnp.int32),
+        jnp.asarray(False),
+        jnp.asarray(0, jnp.int32),
+    )
+    (after, state, _, done, length), tokens = scan(step, start, None, length=max_tokens)
+    if where is not None:
+        # `advance` with no bytes: the same question, priced the same way, as at an end-of-text token.
+        nothing = jnp.full_like(vocabulary.table[0], 256, dtype=jnp.int32)
+        _, complete = where.advance(state, nothing, jnp.asarray(True), ~done)
+        _hard(f"{name}/end", complete | done)
+    text = Text(tokens, length, done, jnp.asarray(context.seam, jnp.int32), vocabulary, after, stop_byte)
+    _declare("text", text, name=name)
+    return text
+
+
+def constrain(name: str, condition: Bool[Array, "..."] | bool) -> None:
+    """Keeps only the executions in which `condition` holds: a factor of 0 or `-inf`.
+
+    :param name: the site's name.
+    :param condition: boolean; an array means all of it.
+
+    >>> import numpyro, sentax as sx
+    >>> trace = numpyro.handlers.trace(lambda: sx.constrain("even", 4 % 2 == 0)).get_trace()
+    >>> trace["even"]["fn"].log_factor.item()
+    0.0
+    """
+    condition = jnp.asarray(condition)
+    if condition.dtype != jnp.bool_:
+        raise TypeError(
+            f"constrain({name!r}): the condition must be boolean, got {condition.dtype}; "
+            "use numpyro.factor for a soft weight"
+        )
+    _hard(name, jnp.all(condition))
+
+
+def twist(name: str, log_value: Float[Array, ""] | float) -> None:
+    r"""A look-ahead score that guides inference and leaves the posterior as it is.
+
+    At each occurrence the particle's weight is multiplied by :math:`\psi_t / \psi_{t-1}` (the last
+    value this particle gave under the same name, 1 at first) and the last value is divided out at
+    the end of the program: a twisting function (Whiteley and Lee 2014; Zhao et al. 2024). In
+    between, resampling and AWRS see it as a soft factor. Outside a sentax engine it does nothing.
+
+    :param name: the twist's name; one name telescopes over steps and over scans.
+    :param log_value: scalar :math:`\log \psi_t`.
+
+    >>> import sentax as sx
+    >>> sx.twist("nearly there", -0.5)
+    """
+    if jnp.ndim(log_value) != 0:
+        raise ValueError(f"twist({name!r}): the value must be a scalar, got shape {jnp.shape(log_value)}")
+    _declare("twist", jnp.asarray(log_value, jnp.float32), name=name)
+
+
+def _hard(name: str, condition: Array) -> None:
+    log_factor = jnp.where(condition, 0.0, -jnp.inf)
+    unit = Unit(log_factor)
+    numpyro.sample(name, unit, obs=unit.sample(None), infer={"is_auxiliary": True})
+
+
+def _declare(kind: str, value: Any, **details: Any) -> None:
+    """A message for a sentax engine, if one is listening.
+
+    It has no "name" of its own: NumPyro's trace records named messages only.
+    """
+    if _PYRO_STACK:
+        message = {"type": f"sentax_{kind}", "fn": lambda: None, "args": (), "kwargs": {}, "value": value}
+        apply_stack(message | {"details": details})
+
+
+def _stop_byte(name: str, stop: str | bytes | None) -> int | None:
+    if stop is None:
+        return None
+    data = stop.encode() if isinstance(stop, str) else bytes(stop)
+    if len(data) != 1 or data[0] > 127:
+        raise ValueError(
+            f"generate({name!r}): stop must be one ASCII character, got {stop!r}; "
+            "for longer ends put them into the constraint"
+        )
+    return data[0]
+
+
+__all__ = ["constrain", "generate", "twist"]
+

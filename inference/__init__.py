@@ -1,0 +1,1 @@
+"""Inference: token kernels, the engine that finds their sites, particle filters, results."""

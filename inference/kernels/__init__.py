@@ -1,0 +1,24 @@
+"""Token kernels: properly weighted draws at sites of finite support."""
+
+from sentax.inference.kernels.awrs import AWRS as AWRS
+from sentax.inference.kernels.base import Draw as Draw, Kernel as Kernel
+from sentax.inference.kernels.estimators import (
+    Estimator as Estimator,
+    geometric as geometric,
+    recursive as recursive,
+    two_round as two_round,
+)
+from sentax.inference.kernels.locally_constrained import LocallyConstrained as LocallyConstrained
+from sentax.inference.kernels.prior import Prior as Prior
+
+__all__ = [
+    "AWRS",
+    "Draw",
+    "Estimator",
+    "Kernel",
+    "LocallyConstrained",
+    "Prior",
+    "geometric",
+    "recursive",
+    "two_round",
+]

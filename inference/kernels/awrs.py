@@ -1,0 +1,244 @@
+"""Adaptive weighted rejection sampling: a few checks a token, an unbiased weight with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax, random
+from jaxtyping import Array, Bool, Float, Int
+
+from sentax.inference.kernels.base import Draw, Kernel, LogFactor
+from sentax.inference.kernels.estimators import Estimator, Tally, log_phantom, two_round
+from sentax.inference.lanes import PARTICLES, any_of
+from sentax.ppl.race import Masses, masses, noise_size, open_uniform, race
+
+Randomness = Callable[[Int[Array, ""], Masses], tuple[Int[Array, " k"], Bool[Array, " k"], Float[Array, " k"]]]
+
+
+class Course(NamedTuple):
+    """Where a rejection loop stands: one particle's state.
+
+    :param left: masses of what was neither rejected nor accepted.
+    :param accepted: mass of the accepted outcomes, which may come again.
+    :param rejected: mass of the rejected ones.
+    :param outcome: the first accepted outcome, and `log_factor` its factor.
+    :param running: whether this particle still draws; `any_running`: whether any does.
+    :param batch: batches of candidates drawn so far.
+    """
+
+    left: Masses
+    accepted: Float[Array, ""]
+    rejected: Float[Array, ""]
+    outcome: Int[Array, ""]
+    log_factor: Float[Array, ""]
+    tally: Tally
+    checks: Int[Array, ""]
+    running: Bool[Array, ""]
+    any_running: Bool[Array, ""]
+    batch: Int[Array, ""]
+
+
+class AWRS(Kernel):
+    r"""Adaptive weighted rejection sampling (Lipkin et al. 2025, arXiv 2504.05410).
+
+    Draw without replacement until an outcome is accepted (its factor is not `-inf`); draw on a little
+    to estimate the accepted mass; see :mod:`sentax.inference.kernels.estimators` for the weights. Soft
+    factors multiply in after acceptance: :math:`W = \hat Z\, \phi(X)`, so the kernel law holds for any
+    mix of hard and soft factors. Accepted masses down to 1e-12 are resolved in float32.
+
+    Outcomes are drawn in batches of `batch_size`, in draw order, and checked together; what a batch
+    holds behind the loop's end was asked in vain and is not counted in `checks`. Where a check calls
+    back to Python, one candidate is drawn at a time.
+
+    :param model: a NumPyro model.
+    :param estimator: :data:`two_round` (default), :data:`recursive`, or `geometric(max_accepts)`.
+    :param max_rejects: give up a loop after so many rejections. The only bias there is: before
+        any acceptance the particle dies (texts that need a longer search are lost), after the first the
+        weight is taken as if the next draw were accepted (too large). None: never; at worst all V
+        outcomes are checked.
+    :param batch_size: candidates checked at once on the device.
+
+    >>> AWRS(lambda: None, max_rejects=100)
+    AWRS(..., estimator=TwoRound, max_rejects=100)
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        estimator: Estimator = two_round,
+        max_rejects: int | None = None,
+        batch_size: int = 4,
+    ) -> None:
+        super().__init__(model)
+        if max_rejects is not None and max_rejects < 1:
+            raise ValueError(f"max_rejects must be at least 1 or None, got {max_rejects}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not hasattr(estimator, "log_weight"):
+            raise TypeError(f"estimator must be two_round, recursive or geometric(...), got {estimator!r}")
+        self.estimator = estimator
+        self.max_rejects = max_rejects
+        self.batch_size = batch_size
+
+    def __repr__(self) -> str:
+        limit = "" if self.max_rejects is None else f", max_rejects={self.max_rejects}"
+        return f"AWRS(..., estimator={type(self.estimator).__name__}{limit})"
+
+    def draw(
+        self,
+        rng_key: Array,
+        log_probs: Float[Array, " V"],
+        log_factor: LogFactor,
+        *,
+        active: Bool[Array, ""] | bool = True,
+        calls_host: bool = False,
+        axis_name: str | None = PARTICLES,
+    ) -> Draw:
+        k = min(1 if calls_host else self.batch_size, log_probs.shape[0])
+
+        def randomness(batch: Int[Array, ""], left: Masses) -> tuple[Any, Any, Any]:
+            uniforms = open_uniform(random.fold_in(rng_key, batch), (k + noise_size(left, k),))
+            return *race(uniforms[k:], left, k), uniforms[:k]
+
+        return rejection_loop(
+            masses(log_probs),
+            log_factor,
+            randomness=randomness,
+            estimator=self.estimator,
+            max_rejects=self.max_rejects,
+            active=active,
+            axis_name=axis_name,
+        )
+
+
+def rejection_loop(
+    prior: Masses,
+    log_factor: LogFactor,
+    *,
+    randomness: Randomness,
+    estimator: Estimator,
+    max_rejects: int | None = None,
+    active: Bool[Array, ""] | bool = True,
+    axis_name: str | None = None,
+) -> Draw:
+    """AWRS given its randomness: a pure function, so that the whole tree of its choices can be enumerated.
+
+    :param prior: masses that sum to one.
+    :param randomness: `(batch number, what is left) -> (outcomes in draw order, which exist, coins)`;
+        the coins are uniforms in (0, 1), one for each candidate, that decide how often an accepted
+        outcome comes again before the next candidate does.
+    """
+    zero = jnp.float32(0.0)
+    active = jnp.asarray(active)
+    start = Course(
+        left=prior,
+        accepted=zero,
+        rejected=zero,
+        outcome=jnp.int32(0),
+        log_factor=jnp.float32(-jnp.inf),
+        tally=Tally(
+            jnp.int32(0), jnp.int32(0), zero, zero, jnp.asarray(False), jnp.zeros(estimator.num_nodes, jnp.float32)
+        ),
+        checks=jnp.int32(0),
+        running=active,
+        any_running=any_of(active, axis_name),
+        batch=jnp.int32(0),
+    )
+
+    def body(course: Course) -> Course:
+        outcomes, exist, uniforms = randomness(course.batch, course.left)
+        mass = jnp.where(exist, course.left[outcomes], 0.0)
+        log_factors = jax.vmap(log_factor)(outcomes)
+        left = course.left.remove(outcomes, course.running & exist)
+        # Mass left after each candidate: what remains after all of them, plus those not yet drawn.
+        # Sums of positive numbers only: nothing cancels.
+        after = left.total + jnp.cumsum(jnp.pad(mass[1:], (0, 1))[::-1])[::-1]
+        new = course._replace(left=left)
+        for j in range(outcomes.shape[0]):
+            new = _candidate(
+                new, outcomes[j], exist[j], mass[j], log_factors[j], after[j], uniforms[j], estimator, max_rejects
+            )
+        return new._replace(any_running=any_of(new.running, axis_name), batch=course.batch + 1)
+
+    end = lax.while_loop(lambda course: course.any_running, body, start)
+    log_weight = jnp.where(end.tally.accepts > 0, estimator.log_weight(_guarded(end.tally)) + end.log_factor, -jnp.inf)
+    return Draw(end.outcome, log_weight, end.checks)
+
+
+def _candidate(
+    course: Course,
+    outcome: Array,
+    exists: Array,
+    mass: Array,
+    log_factor: Array,
+    after: Array,
+    uniform: Array,
+    estimator: Estimator,
+    max_rejects: int | None,
+) -> Course:
+    """One candidate of a particle that is still running, then the repeats of accepted outcomes after it."""
+    tally = course.tally
+    drawn = course.running & exists
+    ok = drawn & (log_factor > -jnp.inf)
+    refused = drawn & ~ok
+    first = ok & (tally.accepts == 0)
+    second = drawn & (tally.accepts > 0)
+    kept = course.accepted + mass + after
+    accepted = course.accepted + jnp.where(ok, mass, 0.0)
+    rejected = course.rejected + jnp.where(refused, mass, 0.0)
+    accepts = tally.accepts + ok
+    rejects = tally.rejects + refused
+
+    log_phantoms = tally.log_phantoms
+    if estimator.num_nodes:
+        log_phantoms += log_phantom(jnp.where(drawn, kept, 1.0), course.rejected, jnp.where(drawn, 1, 0))
+
+    # Without a candidate and without an acceptance the particle is dead; with one, nothing else was left.
+    running = drawn & ~second if not estimator.returns_accepted else drawn & (accepts < estimator.max_accepts)
+    if max_rejects is not None:
+        given_up = running & (rejects >= max_rejects)
+        running = running & ~given_up
+        if estimator.num_nodes:  # as if the next draw were accepted
+            kept_after = jnp.where(given_up, accepted + after, 1.0)
+            log_phantoms += log_phantom(kept_after, rejected, jnp.where(given_up, 1, 0))
+
+    if estimator.returns_accepted:
+        # The next draw meets an accepted outcome with probability accepted / (accepted + after);
+        # P(repeats >= n) is its n-th power. With nothing else left it is 1 and the repeats are endless.
+        some = running & (accepts > 0)
+        log_ratio = -jnp.log1p(after / jnp.where(some, accepted, 1.0))
+        left = estimator.max_accepts - accepts
+        repeats = jnp.where(log_ratio < 0, jnp.log(uniform) / jnp.where(log_ratio < 0, log_ratio, -1.0), jnp.inf)
+        repeats = jnp.minimum(repeats, left.astype(jnp.float32)).astype(jnp.int32)
+        repeats = jnp.where(some, repeats, 0)
+        if estimator.num_nodes:
+            log_phantoms += log_phantom(jnp.where(some, accepted + after, 1.0), rejected, repeats)
+        accepts = accepts + repeats
+        running = running & (accepts < estimator.max_accepts)
+
+    return course._replace(
+        accepted=accepted,
+        rejected=rejected,
+        outcome=jnp.where(first, outcome, course.outcome),
+        log_factor=jnp.where(first, log_factor, course.log_factor),
+        tally=Tally(
+            accepts=accepts,
+            rejects=rejects,
+            kept=jnp.where(first, kept, tally.kept),
+            mass=jnp.where(first, mass, tally.mass),
+            next_accepted=tally.next_accepted | (second & ok),
+            log_phantoms=log_phantoms,
+        ),
+        checks=course.checks + drawn,
+        running=running,
+    )
+
+
+def _guarded(tally: Tally) -> Tally:
+    """No `log(0)` where nothing was accepted and the weight is not used."""
+    some = tally.accepts > 0
+    return tally._replace(kept=jnp.where(some, tally.kept, 1.0), mass=jnp.where(some, tally.mass, 1.0))

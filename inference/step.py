@@ -1,0 +1,255 @@
+"""One step of a scan for one particle: factors weigh, latent sites are drawn, the kernel where it can."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.handlers as handlers
+from jax import random
+from jaxtyping import Array, Bool, Float, Int
+from numpyro.primitives import Messenger
+
+from sentax.inference.errors import UnsupportedProgram
+from sentax.inference.kernels.base import Kernel
+from sentax.inference.messengers import (
+    Scan,
+    SegmentDone,
+    SiteReached,
+    StepListener,
+    Term,
+    fresh_stack,
+    prior_correction,
+    unmasked,
+)
+from sentax.inference.partial import calls_host, hoist
+from sentax.ppl.token import TokenDistribution
+
+
+_KERNEL_KEYS = 1_000_003
+
+
+class StepOutput(NamedTuple):
+    """What one step of one particle leaves.
+
+    :param terms: this step's log-weights, in program order; `StepShape.names` says of which sites.
+    :param sites: values of the step's latent and deterministic sites.
+    :param done: whether the rest of this scan can change nothing (see `sentax.generate`).
+    :param checks: outcomes whose factors were asked for; `tokens`: tokens drawn from a language model.
+    """
+
+    carry: Any
+    y: Any
+    terms: tuple[Float[Array, ""], ...]
+    twists: dict[str, Array]
+    sites: dict[str, Any]
+    done: Bool[Array, ""]
+    checks: Int[Array, ""]
+    tokens: Int[Array, ""]
+
+
+@dataclasses.dataclass
+class StepShape:
+    """What tracing a step tells about it, beside its arrays.
+
+    :param names: the site of each of the step's terms.
+    :param fill: what each site is in the steps that an early stop leaves out, and `result` what `y` is;
+        None if the scan has to run to its end.
+    """
+
+    names: tuple[str, ...] = ()
+    fill: dict[str, Any] | None = None
+    result: Any = None
+
+
+def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., StepOutput]:
+    """A pure function of one step; running it (in a trace) fills in `shape`."""
+
+    def step(
+        carry: Any, x: Any, t: Int[Array, ""], rng_key: Array, twists: dict[str, Any], active: Bool[Array, ""]
+    ) -> StepOutput:
+        f = _with_handlers(scan, t)
+        values: dict[str, Any] = {}
+        conds: list[Any] = []
+        drawn: dict[str, Any] = {}
+        weights: dict[str, Any] = {}
+        checks = tokens = jnp.int32(0)
+
+        def listen(substituted: dict[str, Any], stop_after: str | None = None) -> StepListener:
+            return StepListener(rng_key, values, conds, twists, substituted, stop_after)
+
+        while True:
+            listener = listen(drawn)
+            try:
+                with fresh_stack(), listener:
+                    carry_out, y = f(carry, x)
+                break
+            except SiteReached as site:
+                if site.name in drawn:  # pragma: no cover - the listener would have substituted it
+                    raise UnsupportedProgram(f"site {site.name!r} occurs twice in one step") from None
+                living = _weigh(active, _with_kernels(listener.terms, weights))
+                support = unmasked(site.fn).enumerate_support(expand=False)
+                asking = hoist_factor(f, carry, x, site, support, drawn, listen)
+                result = kernel.draw(
+                    # Listeners take keys 1, 2, ... of the step's own; kernels count from zero in theirs.
+                    random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)),
+                    _table(site.fn, support),
+                    asking,
+                    active=living,
+                    calls_host=asking.calls_host,
+                )
+                drawn = drawn | {site.name: support[result.outcome]}
+                weights[site.name] = result.log_weight
+                checks = checks + result.checks
+                tokens = tokens + int(isinstance(unmasked(site.fn), TokenDistribution))
+
+        terms = _with_kernels(listener.terms, weights)
+        shape.names = tuple(term.name for term in terms)
+        done = jnp.asarray(False)
+        if listener.finish is not None:
+            done, details = listener.finish
+            if set(details["fill"]) == set(listener.recorded):
+                shape.fill, shape.result = details["fill"], details["result"]
+        return StepOutput(
+            carry=carry_out,
+            y=y,
+            terms=tuple(term.value for term in terms),
+            twists=listener.twists,
+            sites=listener.recorded,
+            done=jnp.asarray(done),
+            checks=checks,
+            tokens=tokens,
+        )
+
+    return step
+
+
+class FactorOf:
+    """A candidate's log-factor: the program re-executed with it, up to the next latent site."""
+
+    def __init__(self, fn: Callable[[Array], Array], dtype: Any) -> None:
+        example = jax.ShapeDtypeStruct((), jnp.int32)
+        self.calls_host = calls_host(jax.make_jaxpr(fn)(example))
+        self.fn = hoist(fn, example)
+
+    def __call__(self, outcome: Int[Array, ""]) -> Float[Array, ""]:
+        return self.fn(outcome)
+
+
+def hoist_factor(
+    f: Callable[..., Any],
+    carry: Any,
+    x: Any,
+    site: SiteReached,
+    support: Array,
+    drawn: dict[str, Any],
+    listen: Callable[..., StepListener],
+) -> FactorOf:
+    def log_factor(outcome: Int[Array, ""]) -> Float[Array, ""]:
+        value = support[outcome]
+        listener = listen(drawn | {site.name: value}, site.name)
+        try:
+            with fresh_stack(), listener:
+                f(carry, x)
+        except SegmentDone:
+            pass
+        total = sum((t.value for t in listener.terms if t.segment == site.name), jnp.float32(0.0))
+        correction = prior_correction(site.fn, value, site.scale)
+        return total if correction is None else total + correction
+
+    return FactorOf(log_factor, support.dtype)
+
+
+def _with_kernels(terms: list[Term], weights: dict[str, Any]) -> list[Term]:
+    """The step's weights: kernels' in the place of the factors that they have already counted.
+
+    A kernel's term is named after the first of those factors, which is what a death is blamed on.
+    """
+    result = []
+    counted: set[str] = set()
+    named = {}
+    for term in terms:
+        if term.segment in weights:
+            named.setdefault(term.segment, term.name)
+    for term in terms:
+        if term.segment is None:
+            result.append(term)
+        elif term.segment not in counted:
+            counted.add(term.segment)
+            result.append(Term(named[term.segment], weights[term.segment]))
+    result.extend(Term(site, weights[site]) for site in weights if site not in counted)
+    return result
+
+
+def _weigh(active: Any, terms: list[Term]) -> Bool[Array, ""]:
+    """Whether the particle still lives after these terms."""
+    for term in terms:
+        active = active & (term.value > -jnp.inf)
+    return jnp.asarray(active)
+
+
+def _table(fn: Any, support: Array) -> Float[Array, " K"]:
+    """Normalised log-probabilities over a finite support."""
+    fn = unmasked(fn)
+    if isinstance(fn, TokenDistribution):
+        return fn.log_probs()
+    return jax.vmap(fn.log_prob)(support).astype(jnp.float32)
+
+
+def _with_handlers(scan: Scan, t: Int[Array, ""]) -> Callable[..., Any]:
+    """The scanned function under the handlers that stand around the scan, as they apply to step `t`."""
+    f = scan.f
+    for kind, substitution in scan.substitutions:
+        if kind == "replay":
+            substitution = {name: site["value"] for name, site in substitution.items() if site["type"] == "sample"}
+        handler = handlers.condition if kind == "condition" else handlers.substitute
+        at_step = _at_step(substitution, t, scan.length)
+        f = handler(f, condition_fn=at_step) if kind == "condition" else handler(f, substitute_fn=at_step)
+    for handler in reversed(scan.around):
+        f = _reenter(f, handler, t, scan.length)
+    return f
+
+
+def _at_step(substitution: Any, t: Int[Array, ""], length: int) -> Callable[[Any], Any]:
+    def value_of(site: Any) -> Any:
+        value = substitution(site) if callable(substitution) else substitution.get(site["name"])
+        if value is None or site["type"] not in ("sample", "deterministic", "param", "mutable"):
+            return None
+        own = jnp.ndim(site["value"]) if site["type"] != "sample" else len(site["fn"].shape())
+        if jnp.ndim(value) == own:
+            return value
+        if jnp.ndim(value) != own + 1 or jnp.shape(value)[0] != length:
+            raise UnsupportedProgram(
+                f"the value given for site {site['name']!r} has shape {jnp.shape(value)}; inside a scan of length "
+                f"{length} the engine needs one value a step (leading axis {length}) or a single one for all"
+            )
+        return jnp.asarray(value)[t]
+
+    return value_of
+
+
+def _reenter(f: Callable[..., Any], handler: Messenger, t: Int[Array, ""], length: int) -> Callable[..., Any]:
+    def wrapped(*args: Any) -> Any:
+        if isinstance(handler, handlers.mask):
+            with handlers.mask(mask=_step_of(handler.mask, t, length, "mask")):
+                return f(*args)
+        if isinstance(handler, handlers.scale):
+            with handlers.scale(scale=_step_of(handler.scale, t, length, "scale")):
+                return f(*args)
+        with handler:
+            return f(*args)
+
+    return wrapped
+
+
+def _step_of(value: Any, t: Int[Array, ""], length: int, what: str) -> Any:
+    if jnp.ndim(value) == 0:
+        return value
+    if jnp.ndim(value) == 1 and jnp.shape(value)[0] == length:
+        return jnp.asarray(value)[t]
+    raise UnsupportedProgram(
+        f"a {what} of shape {jnp.shape(value)} around a scan of length {length}: give a scalar or one value a step"
+    )

@@ -83,8 +83,10 @@ def byte_level_tokenizer(vocab_size=330):
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXTS * 3, trainer)
-    tokenizer.add_tokens(["é", "<tool>", "  "])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])
+    tokenizer.add_tokens(["café", "<tool>", "  "])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|end|> $A", special_tokens=[("<|end|>", 0)]
+    )
     return tokenizer
 
 
@@ -94,11 +96,22 @@ def sentencepiece_tokenizer():
 
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = sorted({char for text in TEXTS[:2] for char in text.replace(" ", "\u2581")})
-    merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("\u2581", "hello"), ("\u2581", "s"), (":", "/"), (":/", "/")]
+    merges = [
+        ("h", "e"),
+        ("l", "l"),
+        ("he", "ll"),
+        ("hell", "o"),
+        ("\u2581", "hello"),
+        ("\u2581", "s"),
+        (":", "/"),
+        (":/", "/"),
+    ]
     pieces += letters + ["".join(pair) for pair in merges]
     vocab = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )

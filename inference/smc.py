@@ -199,7 +199,7 @@ class SMC:
         return self.population.texts[site].decode()
 
     def print_summary(self, *, top: int = 10) -> None:
-        """Prints the posterior of every site, the evidence and the diagnostics."""
+        """Prints the posterior of every site (its `top` values; 0 for none), the evidence and the diagnostics."""
         print(format_summary(self, top=top))
 
     def _surviving(self) -> np.ndarray:

@@ -11,7 +11,7 @@ def format_summary(smc: Any, *, top: int) -> str:
     """The posterior of every site, the evidence and the run's figures."""
     population, diagnostics = smc.population, smc.diagnostics
     lines: list[str] = []
-    if diagnostics.dead < diagnostics.num_particles:
+    if top > 0 and diagnostics.dead < diagnostics.num_particles:
         for name in population.texts:
             lines += _table(name, smc.posterior(name), top, show=repr)
         weights = smc._probabilities()

@@ -49,8 +49,8 @@ class Masses(NamedTuple):
         """Without some outcomes; their blocks are summed afresh. O(k sqrt V)."""
         rows = outcomes // self.blocks.shape[1]
         columns = outcomes % self.blocks.shape[1]
-        kept = jnp.where(where, 0.0, self.blocks[rows, columns])
-        blocks = self.blocks.at[rows, columns].set(kept)
+        # A product, so that an outcome named twice is gone if either naming counts.
+        blocks = self.blocks.at[rows, columns].multiply(jnp.where(where, 0.0, 1.0))
         return Masses(blocks, self.sums.at[rows].set(blocks[rows].sum(-1)))
 
     def __getitem__(self, outcomes: Int[Array, "..."]) -> Float[Array, "..."]:

@@ -1,0 +1,168 @@
+"""The command line: `sentax generate`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="sentax",
+    help="Probabilistic programming with language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Method(str, Enum):
+    awrs = "awrs"
+    lcd = "lcd"
+    prior = "prior"
+
+
+@app.callback()
+def main() -> None:
+    """Keeps `generate` a subcommand while it is the only one."""
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the text follows.")],
+    model: Annotated[
+        str | None, typer.Option(help="Hugging Face id or directory; the embedded model if not given.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="The text must match this regular expression.")] = None,
+    choice: Annotated[str | None, typer.Option(help="The text must be one of these, separated by commas.")] = None,
+    predicate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="A Python function (text so far: str) -> bool: may it still be completed? With "
+            "FILE.py:PREFIX,COMPLETE a second one says whether a text is complete.",
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How tokens are drawn.")] = Method.awrs,
+    particles: Annotated[int, typer.Option(help="Number of particles.")] = 32,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens a text may have.")] = 32,
+    stop: Annotated[str | None, typer.Option(help=r"A character that ends the text, such as '\n'.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same result.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Draws from the posterior of a text under a constraint, and estimates the constraint's probability."""
+    import jax
+
+    import sentax as sx
+
+    with _one_line_errors():
+        _at_least_one("--particles", particles)
+        _at_least_one("--max-tokens", max_tokens)
+        where = _constraint(regex, choice, predicate)
+        stop_char = None if stop is None else stop.replace("\\n", "\n").replace("\\t", "\t")
+        context = sx.load(model).prompt(prompt)
+        kernel = {Method.awrs: sx.AWRS, Method.lcd: sx.LocallyConstrained, Method.prior: sx.Prior}[method]
+
+        def program(context: Any, where: Any) -> None:
+            sx.generate("text", context, max_tokens=max_tokens, where=where, stop=stop_char)
+
+        show_progress = sys.stderr.isatty() and not as_json
+        smc = sx.SMC(kernel(program), num_particles=particles, progress_bar=show_progress)
+        smc.run(jax.random.key(seed), context, where)
+        posterior = smc.posterior("text")
+
+    if as_json:
+        report = {
+            "posterior": [{"text": text, "probability": p} for text, p in posterior.items()],
+            "log_evidence": smc.log_evidence,
+            "ess": smc.ess,
+            "diagnostics": smc.diagnostics.as_dict(),
+        }
+        print(json.dumps(report))
+    else:
+        _print_table(posterior)
+        smc.print_summary(top=0)
+
+
+def _constraint(regex: str | None, choice: str | None, predicate: str | None) -> Any:
+    import sentax as sx
+
+    given = [name for name, value in (("--regex", regex), ("--choice", choice), ("--predicate", predicate)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: give one constraint at most")
+    if regex is not None:
+        return sx.regex(regex)
+    if choice is not None:
+        return sx.choice(choice.split(","))
+    if predicate is not None:
+        functions = _functions(predicate)
+        return sx.predicate(*functions, text="str")
+    return None
+
+
+def _functions(where: str) -> list[Callable[[Any], bool]]:
+    file, colon, names = where.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        raise ValueError(f"--predicate {where!r}: expected FILE.py:FUNCTION")
+    if not Path(file).is_file():
+        raise ValueError(f"--predicate: no file {file!r}")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"--predicate: {file} failed to load: {type(error).__name__}: {error}") from error
+    functions = []
+    for name in names.split(","):
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ValueError(f"--predicate: {file} has no function {name!r}")
+        functions.append(function)
+    if len(functions) > 2:
+        raise ValueError("--predicate: at most two functions, one for prefixes and one for complete texts")
+    return functions
+
+
+def _at_least_one(option: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{option} must be at least 1, got {value}")
+
+
+class _one_line_errors:  # noqa: N801
+    """Bad input ends the program with status 2 and one line that says what was wrong."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        import sentax as sx
+
+        expected = (ValueError, TypeError, OSError, NotImplementedError, sx.NoSurvivingParticles, sx.PredicateError)
+        if isinstance(error, expected) and not isinstance(error, typer.Exit):
+            print(f"sentax: {' '.join(str(error).split())}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+
+def _print_table(posterior: dict[str, float], top: int = 20) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("probability", justify="right")
+    table.add_column("text")
+    for text, probability in list(posterior.items())[:top]:
+        table.add_row(f"{probability:.4f}", Text(repr(text)))
+    if len(posterior) > top:
+        table.add_row("", f"... {len(posterior) - top} more")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,39 @@
+"""The public surface is a decision: what is exported exists, is documented, and installs under one name."""
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import sentax as sx
+
+
+@pytest.mark.parametrize("package", ["sentax", "sentax.ppl", "sentax.ppl.constraints", "sentax.models", "sentax.inference.kernels"])
+def test_everything_exported_exists(package):
+    module = importlib.import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert hasattr(module, name), name
+
+
+@pytest.mark.parametrize("name", sx.__all__)
+def test_everything_public_is_documented(name):
+    assert getattr(sx, name).__doc__
+
+
+def test_version():
+    assert importlib.metadata.version("sentax") == sx.__version__
+
+
+def test_no_top_level_modules_but_ours():
+    names = {f.parts[0] for f in importlib.metadata.files("sentax") or []}
+    assert not names & {"ppl", "models", "inference", "domains"}
+
+
+def test_importing_sentax_pulls_in_nothing_heavy():
+    """No torch, transformers, optax or network client at import."""
+    code = "import sys, sentax; print([m for m in ('torch', 'transformers', 'optax', 'huggingface_hub') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert result.stdout.strip() == "[]"

@@ -29,6 +29,7 @@ class Population(NamedTuple):
     :param samples: latent and deterministic sites; a site of a scan is `[N, T, ...]`.
     :param texts: what `sentax.generate` returned, by site.
     :param log_weights: `[N]`, the evidence included: their log-mean-exp estimates it.
+    :param required: conditions on the program's inputs, by the message if one is not met.
     :param weight: the accounts of deaths.
     :param ancestors: for each scan, `[N, T]`: the particle each particle was copied from before each step.
     :param start: for each scan, `[N]`: which particle before the scan each survivor descends from.
@@ -38,6 +39,7 @@ class Population(NamedTuple):
     samples: dict[str, Any]
     texts: dict[str, Any]
     log_weights: Float[Array, " N"]
+    required: dict[str, Any]
     weight: Weight
     checks: Int[Array, " N"]
     tokens: Int[Array, " N"]
@@ -141,6 +143,7 @@ def _run_particle(
         samples=samples,
         texts=texts,
         log_weights=weight.log_weight + weight.log_evidence,
+        required={message: jnp.asarray(ok) for message, ok in listener.required.items()},
         weight=weight,
         checks=sum((t.checks for t in traces), jnp.int32(0)),
         tokens=sum((t.tokens for t in traces), jnp.int32(0)),

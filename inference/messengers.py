@@ -198,6 +198,7 @@ class OuterListener(Listener):
         self.scans = scans
         self.num_scans = 0
         self.texts: dict[str, Any] = {}
+        self.required: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
         if self.num_scans == len(self.scans):
@@ -207,6 +208,8 @@ class OuterListener(Listener):
         super().process_message(msg)
         if msg["type"] == "sentax_text":
             self.texts[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_require":
+            self.required[msg["details"]["message"]] = msg["value"]
 
     def twist(self, name: str, value: Any) -> None:
         if self.num_scans == len(self.scans):

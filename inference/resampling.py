@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax, random
 from jaxtyping import Array, Float, Int
 
-from sentax.ppl.race import open_uniform
+from sentax.ppl.uniform import open_uniform
 
 Resampler = Callable[[Array, Float[Array, " N"]], Int[Array, " N"]]
 

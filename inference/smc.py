@@ -100,6 +100,7 @@ class SMC:
 
         :param rng_key: `jax.random.key(seed)`; the same key gives the same results.
         :raises PredicateError: if a Python predicate raised or returned no bool.
+        :raises ValueError: if a prompt leaves no room for `max_tokens` in the model's context window.
         :raises InvalidWeight: if a factor was NaN or +inf.
         :raises UnsupportedProgram: for what the engine cannot run; the message says what to do.
         """
@@ -112,6 +113,9 @@ class SMC:
             population, self._names = self._executable(key_run, args, kwargs)
             population = jax.block_until_ready(population)
         self._times = (self._executable.compile_time, time.perf_counter() - started - self._executable.compile_time)
+        for message, ok in population.required.items():
+            if not np.all(ok):
+                raise ValueError(message)
         self._population = population
         invalid = np.asarray(population.weight.invalid)
         if (invalid >= 0).any():

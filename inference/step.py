@@ -94,8 +94,8 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
                 support = unmasked(site.fn).enumerate_support(expand=False)
                 asking = hoist_factor(f, carry, x, site, support, drawn, listen)
                 result = kernel.draw(
-                    # Listeners take keys 1, 2, ... of the step's own; kernels count from zero in theirs.
-                    random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)),
+                    # Listeners fold 1, 2, ... into the step's key, a kernel draws on its streams: no clash.
+                    random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)) if drawn else rng_key,
                     _table(site.fn, support),
                     asking,
                     active=living,
@@ -192,10 +192,10 @@ def _weigh(active: Any, terms: list[Term]) -> Bool[Array, ""]:
 
 
 def _table(fn: Any, support: Array) -> Float[Array, " K"]:
-    """Normalised log-probabilities over a finite support."""
+    """Log-probabilities over a finite support, up to a constant: the kernels normalise (one pass over V)."""
     fn = unmasked(fn)
     if isinstance(fn, TokenDistribution):
-        return fn.log_probs()
+        return fn.logits
     return jax.vmap(fn.log_prob)(support).astype(jnp.float32)
 
 

@@ -44,6 +44,11 @@ class Context(Protocol):
         """How many leading bytes of the next token repeat the end of the prompt (0 almost always)."""
         ...
 
+    @property
+    def room(self) -> Int[Array, ""]:
+        """How many more tokens the model can read."""
+        ...
+
     def reserve(self, num_tokens: int) -> Context:
         """Room for so many more tokens; a no-op for models without a cache."""
         ...

@@ -68,7 +68,11 @@ def generate(
     stop_byte = _stop_byte(name, stop)
     vocabulary = context.vocabulary
     end_of_text = vocabulary.end_of_text
-    _declare("start", name, max_tokens=max_tokens)
+    _declare(
+        "require",
+        context.room >= max_tokens,
+        message=f"generate({name!r}): the prompt and max_tokens={max_tokens} do not fit into the model's context window",
+    )
 
     def step(carry: Any, _: None) -> Any:
         context, state, seam, done, length = carry

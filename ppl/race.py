@@ -16,28 +16,23 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax, random
-from jaxtyping import Array, Bool, Float, Int
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-
-def open_uniform(rng_key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-    """Uniform numbers in the open interval (0, 1), dense towards 0 (64 random bits each).
-
-    :return: float32; at least 2**-65 and at most 1 - 2**-24, so that neither `log(u)` nor
-        `log1p(-u)` is infinite, and an event of probability 1e-12 happens that often.
-    """
-    high, low = random.bits(rng_key, (2, *shape), jnp.uint32).astype(jnp.float32)
-    u = high * 2.0**-32 + (low + 0.5) * 2.0**-64
-    return jnp.minimum(u, 1.0 - 2.0**-24)
-
+from sentax.ppl.uniform import open_uniform
 
 class Masses(NamedTuple):
-    """Unnormalised masses of a categorical over V outcomes, in blocks, with their sums.
+    """Unnormalised masses of a categorical over V outcomes, in blocks, and what is left of them.
 
-    `blocks[b, j]` is the mass of outcome `b * width + j`; padding has mass 0.
+    What is removed is a bit in a small table: in a loop that table is copied, not the masses.
+
+    :param blocks: `blocks[b, j]` is the mass of outcome `b * W + j`; padding has mass 0.
+    :param gone: the outcomes removed, 32 to a word.
+    :param sums: the mass left in each block.
     """
 
     blocks: Float[Array, "B W"]
+    gone: UInt32[Array, "B C"]
     sums: Float[Array, " B"]
 
     @property
@@ -45,15 +40,25 @@ class Masses(NamedTuple):
         """The mass that is left: summed from what is left, never 1 minus what is gone."""
         return self.sums.sum()
 
-    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, ""] | bool = True) -> Masses:
-        """Without some outcomes; their blocks are summed afresh. O(k sqrt V)."""
-        rows = outcomes // self.blocks.shape[1]
-        columns = outcomes % self.blocks.shape[1]
-        # A product, so that an outcome named twice is gone if either naming counts.
-        blocks = self.blocks.at[rows, columns].multiply(jnp.where(where, 0.0, 1.0))
-        return Masses(blocks, self.sums.at[rows].set(blocks[rows].sum(-1)))
+    def rows(self, chosen: Int[Array, " k"]) -> Float[Array, "k W"]:
+        """The masses left in some blocks."""
+        W = self.blocks.shape[1]
+        bits = self.gone[chosen][..., None] >> jnp.arange(32, dtype=jnp.uint32)
+        left = (bits & 1).reshape(*chosen.shape, -1)[..., :W] == 0
+        return jnp.where(left, self.blocks[chosen], 0.0)
+
+    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, "..."] | bool = True) -> Masses:
+        """Without some outcomes, each still there and named once where `where` holds.
+
+        Their blocks are summed afresh. O(k sqrt V).
+        """
+        row, column = outcomes // self.blocks.shape[1], outcomes % self.blocks.shape[1]
+        bit = jnp.where(where, jnp.uint32(1) << (column % 32).astype(jnp.uint32), jnp.uint32(0))
+        new = self._replace(gone=self.gone.at[row, column // 32].add(bit))
+        return new._replace(sums=self.sums.at[row].set(new.rows(row).sum(-1)))
 
     def __getitem__(self, outcomes: Int[Array, "..."]) -> Float[Array, "..."]:
+        """Masses of outcomes, removed or not."""
         return self.blocks[outcomes // self.blocks.shape[1], outcomes % self.blocks.shape[1]]
 
 
@@ -77,7 +82,7 @@ def masses(log_masses: Float[Array, " V"]) -> Masses:
     p = jnp.pad(p, (0, num_blocks * width - V)).reshape(num_blocks, width)
     scale = 1.0 / jnp.maximum(p.sum(-1).sum(), jnp.finfo(jnp.float32).tiny)
     p = p * scale
-    return Masses(p, p.sum(-1))
+    return Masses(p, jnp.zeros((num_blocks, math.ceil(width / 32)), jnp.uint32), p.sum(-1))
 
 
 def noise_size(left: Masses, k: int) -> int:
@@ -91,8 +96,7 @@ def race(
 ) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
     """The first `k` draws without replacement.
 
-    :param uniforms: `noise_size(left, k)` numbers from :func:`open_uniform`: one call to the
-        generator for a whole race (each has a fixed price, on a CPU some 30 us).
+    :param uniforms: `noise_size(left, k)` numbers from :func:`sentax.ppl.uniform.open_uniform`.
     :param left: what may be drawn; outcomes of mass zero never are.
     :param k: static; at most the number of outcomes.
     :return: outcomes in draw order, and which of them exist (fewer than `k` may have mass).
@@ -110,7 +114,7 @@ def race(
     scale = 1.0 / jnp.maximum(left.sums.max(), jnp.finfo(jnp.float32).tiny)
     arrival = _over(exponentials[:B], left.sums * scale)
     neg_arrival, chosen = lax.top_k(-arrival, min(k, B))
-    rows = left.blocks[chosen]
+    rows = left.rows(chosen)
     own = _over(exponentials[B:].reshape(rows.shape), rows * scale)
     own_first = own.min(-1, keepdims=True)
     behind = jnp.where(jnp.isfinite(own), own - jnp.where(jnp.isfinite(own_first), own_first, 0.0), jnp.inf)
@@ -135,5 +139,5 @@ def draw(rng_key: Array, log_masses: Float[Array, " V"]) -> Int[Array, ""]:
     return outcomes[0]
 
 
-__all__ = ["Masses", "draw", "masses", "noise_size", "open_uniform", "race"]
+__all__ = ["Masses", "draw", "masses", "noise_size", "race"]
 

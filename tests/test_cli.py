@@ -83,3 +83,9 @@ def test_prompt_longer_than_the_context():
     result = call("word " * 5000)
     assert result.exit_code == 2
     assert "context" in result.stderr or "1024" in result.stderr
+
+
+def test_prompt_and_answer_longer_than_the_context():
+    result = call("word " * 900, "--max-tokens", "500", "--particles", "2")
+    assert result.exit_code == 2
+    assert "context window" in result.stderr

@@ -28,12 +28,17 @@ def test_version():
 
 
 def test_no_top_level_modules_but_ours():
-    names = {f.parts[0] for f in importlib.metadata.files("sentax") or []}
-    assert not names & {"ppl", "models", "inference", "domains"}
+    """The folders of the repository's root install inside `sentax`."""
+    installed = [d for d in importlib.metadata.distributions(name="sentax") if d.read_text("RECORD")]
+    if not installed:
+        pytest.skip("sentax is not installed")
+    for distribution in installed:
+        names = {f.parts[0] for f in distribution.files or []}
+        assert not names & {"ppl", "models", "inference", "domains", "tests"}
 
 
 def test_importing_sentax_pulls_in_nothing_heavy():
-    """No torch, transformers, optax or network client at import."""
-    code = "import sys, sentax; print([m for m in ('torch', 'transformers', 'optax', 'huggingface_hub') if m in sys.modules])"
+    """No torch, transformers or network client at import (optax comes with flax)."""
+    code = "import sys, sentax; print([m for m in ('torch', 'transformers', 'huggingface_hub', 'rich', 'typer') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert result.stdout.strip() == "[]"

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sentax.inference.kernels.base import Draw, Kernel, LogFactor
 from sentax.inference.kernels.estimators import Estimator, Tally, log_phantom, two_round
 from sentax.inference.lanes import PARTICLES, any_of
-from sentax.ppl.race import Masses, masses, noise_size, open_uniform, race
+from sentax.ppl.race import Masses, masses, noise_size, race
+from sentax.ppl.uniform import open_uniform
 
 Randomness = Callable[[Int[Array, ""], Masses], tuple[Int[Array, " k"], Bool[Array, " k"], Float[Array, " k"]]]
 
@@ -91,21 +92,21 @@ class AWRS(Kernel):
     def draw(
         self,
         rng_key: Array,
-        log_probs: Float[Array, " V"],
+        logits: Float[Array, " V"],
         log_factor: LogFactor,
         *,
         active: Bool[Array, ""] | bool = True,
         calls_host: bool = False,
         axis_name: str | None = PARTICLES,
     ) -> Draw:
-        k = min(1 if calls_host else self.batch_size, log_probs.shape[0])
+        k = min(1 if calls_host else self.batch_size, logits.shape[0])
 
         def randomness(batch: Int[Array, ""], left: Masses) -> tuple[Any, Any, Any]:
-            uniforms = open_uniform(random.fold_in(rng_key, batch), (k + noise_size(left, k),))
+            uniforms = open_uniform(rng_key, (k + noise_size(left, k),), batch)
             return *race(uniforms[k:], left, k), uniforms[:k]
 
         return rejection_loop(
-            masses(log_probs),
+            masses(logits),
             log_factor,
             randomness=randomness,
             estimator=self.estimator,

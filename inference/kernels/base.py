@@ -48,7 +48,7 @@ class Kernel:
     def draw(
         self,
         rng_key: Array,
-        log_probs: Float[Array, " V"],
+        logits: Float[Array, " V"],
         log_factor: LogFactor,
         *,
         active: Bool[Array, ""] | bool = True,
@@ -57,7 +57,7 @@ class Kernel:
     ) -> Draw:
         """One properly weighted draw.
 
-        :param log_probs: normalised log-probabilities of the outcomes; `-inf` is impossible.
+        :param logits: log-probabilities of the outcomes up to a constant; `-inf` is impossible.
         :param log_factor: see :data:`LogFactor`.
         :param active: false for a dead particle: any outcome, no checks.
         :param calls_host: whether `log_factor` calls back to Python, where a needless question is dear.

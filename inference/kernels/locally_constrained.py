@@ -38,11 +38,11 @@ class LocallyConstrained(Kernel):
     def __repr__(self) -> str:
         return "LocallyConstrained(...)"
 
-    def draw(self, rng_key: Any, log_probs: Any, log_factor: Any, *, active: Any = True, **_: Any) -> Draw:
-        V = log_probs.shape[0]
+    def draw(self, rng_key: Any, logits: Any, log_factor: Any, *, active: Any = True, **_: Any) -> Draw:
+        V = logits.shape[0]
         outcomes = jnp.arange(V, dtype=jnp.int32)
         log_factors = jax.lax.map(log_factor, outcomes, batch_size=min(self.block_size, V))
         # -inf twice stays -inf; an impossible outcome is impossible whatever its factor says.
-        log_target = jnp.where(jnp.isneginf(log_probs), -jnp.inf, log_probs + log_factors)
+        log_target = jnp.where(jnp.isneginf(logits), -jnp.inf, logits + log_factors)
         checks = jnp.where(active, V, 0).astype(jnp.int32)
-        return Draw(draw(rng_key, log_target), log_sum_exp(log_target), checks)
+        return Draw(draw(rng_key, log_target), log_sum_exp(log_target) - log_sum_exp(logits), checks)

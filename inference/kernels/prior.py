@@ -23,6 +23,6 @@ class Prior(Kernel):
     def __repr__(self) -> str:
         return "Prior(...)"
 
-    def draw(self, rng_key: Any, log_probs: Any, log_factor: Any, *, active: Any = True, **_: Any) -> Draw:
-        outcome = draw(rng_key, log_probs)
+    def draw(self, rng_key: Any, logits: Any, log_factor: Any, *, active: Any = True, **_: Any) -> Draw:
+        outcome = draw(rng_key, logits)
         return Draw(outcome, log_factor(outcome), jnp.asarray(active, jnp.int32))

@@ -12,6 +12,7 @@ from constraints.registry import CASES, WORDS
 
 from sentax.ppl import constraints as sc
 from sentax.ppl.constraints import PAD, Automaton, Constraint
+from sentax.ppl.constraints.pytree import pytree
 from sentax.testing import check_constraint
 
 case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -75,7 +76,7 @@ def _broken(law: str) -> Constraint:
             state, ok = super().advance(state, token, end, needed)
             return state, ok | (law == "advance")
 
-    jax.tree_util.register_dataclass(Broken, ["transitions", "classes", "accepting", "live"], ["label"])
+    pytree(Broken)
     good = sc.regex("a{0,3}")
     return Broken(good.transitions, good.classes, good.accepting, good.live, good.label)
 
@@ -84,7 +85,7 @@ def _broken(law: str) -> Constraint:
     ("law", "message"),
     [
         ("cut", "read as"),
-        ("padding", "oracle|read as|padding"),
+        ("padding", "oracle|read as|padding|not alive"),
         ("dtype", "turns a state"),
         ("implies", "accepted but not alive"),
         ("alive", "alive again"),
@@ -97,6 +98,16 @@ def test_check_finds_broken_laws(law, message):
         check_constraint(
             _broken(law), texts=["aaa", "aaaa", "b"], oracle=lambda t: set(t) <= {97} and len(t) < 5
         )
+
+
+def test_structures_of_different_constraints_differ():
+    """Also where fields and static values agree: `jit` picks a program by structure."""
+    a, b = sc.length(1), sc.length(2)
+    structures = [jax.tree.structure(c) for c in (a & b, a | b, ~a, a, sc.length(1, unit="bytes"))]
+    for i, structure in enumerate(structures):
+        assert [structure == other for other in structures] == [i == j for j in range(len(structures))]
+    assert jax.tree.structure(_broken("cut")) != jax.tree.structure(_broken("padding"))
+    assert jax.tree.structure(a) == jax.tree.structure(b)
 
 
 @case

@@ -134,6 +134,9 @@ def test_properties_ignore_case_like_letters():
         (r"(a)?(?(1)b|c)", "conditional", 4),
         (r"a*b(?>c|d)", "atomic group", 3),
         (r"a++", "possessive repeat", 1),
+        (r"\p{L}(?<x>a)", "syntax of the regex package .unknown extension .<x.", 6),
+        (r"a(?R)?b", "syntax of the regex package .*", 2),
+        (r"[\p{Lu}-\p{L}]", r"syntax of the regex package .bad character range \\p{Lu}-\\p{L}.", 1),
         (r"a{2}x{1,3}+", "possessive repeat", 5),
         (r"\p{Lu}\b", "word boundary", 6),
         (r"(?m:^a)", "multi-line anchor", 4),
@@ -162,8 +165,6 @@ def test_what_looks_unsupported_but_is_not(pattern):
         ("a**", "position 2"),
         (r"\p{Lu}[z-a]", "position 7"),
         (r"a\p{Nonsense}", "position 1"),
-        (r"\pq", "position 0"),
-        (r"(?<x>a)", "position 1"),
     ],
 )
 def test_invalid_patterns_say_where(pattern, message):

@@ -73,7 +73,9 @@ def deaths(population: Population, names: list[str]) -> str:
     """Why nobody survived: where the last particles died, and of which factors."""
     death = np.asarray(population.weight.death)
     cause = np.asarray(population.weight.cause)
-    place, step = max((tuple(d) for d in death.tolist()), key=lambda d: (d[0] if d[0] >= 0 else -d[0] - 1.5, d[1]))
+    place, step = max(
+        (tuple(d) for d in death.tolist()), key=lambda d: (d[0] if d[0] >= 0 else -d[0] - 1.5, d[1])
+    )
     last = [c for c, d in zip(cause, death.tolist()) if tuple(d) == (place, step)]
     blame = Counter(names[c] for c in last if c >= 0).most_common()
     factors = ", ".join(f"{name!r} ({count} particles)" for name, count in blame)
@@ -84,6 +86,7 @@ def deaths(population: Population, names: list[str]) -> str:
     else:
         where = f"the program after scan {-place - 1}"
     return (
-        f"all {len(cause)} particles died; the last {len(last)} in {where}, of {factors}. The constraint may be "
-        "unreachable from this prompt within max_tokens; try more particles, more tokens, or a looser constraint"
+        f"all {len(cause)} particles died; the last {len(last)} in {where}, of {factors}. The constraint "
+        "may be unreachable from this prompt within max_tokens; try more particles, more tokens, or a looser "
+        "constraint"
     )

@@ -66,7 +66,12 @@ class SiteNumbers:
 
 
 def run_particles(
-    kernel: Kernel, config: FilterConfig, numbers: SiteNumbers, rng_key: Array, args: tuple, kwargs: dict[str, Any]
+    kernel: Kernel,
+    config: FilterConfig,
+    numbers: SiteNumbers,
+    rng_key: Array,
+    args: tuple,
+    kwargs: dict[str, Any],
 ) -> Population:
     """The whole population; a pure function of the key and the arrays in the model's arguments."""
     key_particles, key_shared = random.split(rng_key)
@@ -124,7 +129,9 @@ def _run_particle(
         # Everything from before the scan is now the ancestor's.
         values, conds, scans, inside = lanes.take((values, conds, scans, inside), trace.start)
         if repeated := set(trace.sites) & set(inside):
-            raise ValueError(f"the site name {sorted(repeated)[0]!r} is used in two scans; every site needs its own")
+            raise ValueError(
+                f"the site name {sorted(repeated)[0]!r} is used in two scans; every site needs its own"
+            )
         inside = inside | trace.sites
         scans = [*scans, (trace.carry, trace.ys)]
         twists = trace.twists

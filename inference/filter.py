@@ -261,9 +261,13 @@ def _close(
     return step, shape, {name: jnp.float32(0) for name in out.twists} | twists
 
 
-def _first(step: Callable[..., StepOutput], init: Any, xs: Any, twists: dict[str, Any], rng_key: Array) -> _Steps:
+def _first(
+    step: Callable[..., StepOutput], init: Any, xs: Any, twists: dict[str, Any], rng_key: Array
+) -> _Steps:
     x = jax.tree.map(lambda leaf: leaf[0], xs)
-    closed, out = jax.make_jaxpr(step, return_shape=True)(init, x, jnp.int32(0), rng_key, twists, jnp.asarray(True))
+    closed, out = jax.make_jaxpr(step, return_shape=True)(
+        init, x, jnp.int32(0), rng_key, twists, jnp.asarray(True)
+    )
     return _Steps(closed, out)
 
 

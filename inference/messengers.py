@@ -111,7 +111,8 @@ class Listener(Messenger):
             self.auxiliary(msg)
         elif kind == "mutable":
             raise UnsupportedProgram(
-                f"numpyro.mutable({msg['name']!r}) has no meaning for many particles: carry the value through the program"
+                f"numpyro.mutable({msg['name']!r}) has no meaning for many particles: "
+                "carry the value through the program"
             )
         elif kind == "sentax_twist":
             self.twist(msg["details"]["name"], msg["value"])

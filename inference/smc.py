@@ -73,7 +73,9 @@ class SMC:
         if not 0.0 <= ess_threshold <= 1.0:
             raise ValueError(f"ess_threshold must lie between 0 and 1, got {ess_threshold!r}")
         if not callable(resampling):
-            raise TypeError(f"resampling must be a function (rng_key, log_weights) -> ancestors, got {resampling!r}")
+            raise TypeError(
+                f"resampling must be a function (rng_key, log_weights) -> ancestors, got {resampling!r}"
+            )
         self.kernel = kernel
         self.num_particles = num_particles
         self.ess_threshold = float(ess_threshold)
@@ -87,7 +89,10 @@ class SMC:
 
     def _particles(self, rng_key: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Population, list[str]]:
         config = FilterConfig(
-            self.num_particles, self.ess_threshold, self.resampling, self.progress.step if self.progress else None
+            self.num_particles,
+            self.ess_threshold,
+            self.resampling,
+            self.progress.step if self.progress else None,
         )
         numbers = SiteNumbers()
         return run_particles(self.kernel, config, numbers, rng_key, args, kwargs), numbers.names
@@ -112,7 +117,10 @@ class SMC:
         with host_errors(), self.progress or contextlib.nullcontext():
             population, self._names = self._executable(key_run, args, kwargs)
             population = jax.block_until_ready(population)
-        self._times = (self._executable.compile_time, time.perf_counter() - started - self._executable.compile_time)
+        self._times = (
+            self._executable.compile_time,
+            time.perf_counter() - started - self._executable.compile_time,
+        )
         for message, ok in population.required.items():
             if not np.all(ok):
                 raise ValueError(message)
@@ -122,7 +130,8 @@ class SMC:
             name = self._names[int(invalid[invalid >= 0][0])]
             self._population = None
             raise InvalidWeight(
-                f"factor {name!r} was NaN or +inf in {int((invalid >= 0).sum())} of {self.num_particles} particles; "
+                f"factor {name!r} was NaN or +inf in {int((invalid >= 0).sum())} of "
+                f"{self.num_particles} particles; "
                 "a log-factor must be finite or -inf"
             )
 
@@ -203,7 +212,7 @@ class SMC:
         return self.population.texts[site].decode()
 
     def print_summary(self, *, top: int = 10) -> None:
-        """Prints the posterior of every site (its `top` values; 0 for none), the evidence and the diagnostics."""
+        """Prints the posterior of every site (`top` values; 0: none), the evidence and the diagnostics."""
         print(format_summary(self, top=top))
 
     def _surviving(self) -> np.ndarray:
@@ -219,4 +228,3 @@ class SMC:
 
 
 __all__ = ["SMC"]
-

@@ -28,7 +28,6 @@ from sentax.inference.messengers import (
 from sentax.inference.partial import calls_host, hoist
 from sentax.ppl.token import TokenDistribution
 
-
 _KERNEL_KEYS = 1_000_003
 
 
@@ -204,7 +203,9 @@ def _with_handlers(scan: Scan, t: Int[Array, ""]) -> Callable[..., Any]:
     f = scan.f
     for kind, substitution in scan.substitutions:
         if kind == "replay":
-            substitution = {name: site["value"] for name, site in substitution.items() if site["type"] == "sample"}
+            substitution = {
+                name: site["value"] for name, site in substitution.items() if site["type"] == "sample"
+            }
         handler = handlers.condition if kind == "condition" else handlers.substitute
         at_step = _at_step(substitution, t, scan.length)
         f = handler(f, condition_fn=at_step) if kind == "condition" else handler(f, substitute_fn=at_step)
@@ -223,8 +224,8 @@ def _at_step(substitution: Any, t: Int[Array, ""], length: int) -> Callable[[Any
             return value
         if jnp.ndim(value) != own + 1 or jnp.shape(value)[0] != length:
             raise UnsupportedProgram(
-                f"the value given for site {site['name']!r} has shape {jnp.shape(value)}; inside a scan of length "
-                f"{length} the engine needs one value a step (leading axis {length}) or a single one for all"
+                f"the value given for site {site['name']!r} has shape {jnp.shape(value)}; inside a scan of "
+                f"length {length} the engine needs one value a step (leading axis {length}) or a single one"
             )
         return jnp.asarray(value)[t]
 
@@ -251,5 +252,6 @@ def _step_of(value: Any, t: Int[Array, ""], length: int, what: str) -> Any:
     if jnp.ndim(value) == 1 and jnp.shape(value)[0] == length:
         return jnp.asarray(value)[t]
     raise UnsupportedProgram(
-        f"a {what} of shape {jnp.shape(value)} around a scan of length {length}: give a scalar or one value a step"
+        f"a {what} of shape {jnp.shape(value)} around a scan of length {length}: "
+        "give a scalar or one value a step"
     )

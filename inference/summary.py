@@ -27,7 +27,8 @@ def format_summary(smc: Any, *, top: int) -> str:
         f"log evidence    {smc.log_evidence:.4f}",
         f"ESS             {smc.ess:.1f} of {diagnostics.num_particles} particles "
         f"({diagnostics.dead} dead, {diagnostics.surviving_lineages} lineages survive)",
-        f"resampled       {sum(map(len, diagnostics.resampling_steps))} times in {sum(diagnostics.steps)} steps",
+        f"resampled       {sum(map(len, diagnostics.resampling_steps))} times "
+        f"in {sum(diagnostics.steps)} steps",
         f"checks / token  {diagnostics.checks_per_token:.2f}  ({diagnostics.checks} / {diagnostics.tokens})",
         f"time            {diagnostics.compile_time:.2f} s to compile, {diagnostics.run_time:.3f} s to run",
     ]
@@ -52,7 +53,8 @@ def _moments(name: str, values: np.ndarray, weights: np.ndarray) -> list[str]:
         order = np.argsort(column)
         cumulative = np.cumsum(weights[order])
         low, high = (
-            column[order][min(np.searchsorted(cumulative, q * cumulative[-1]), len(column) - 1)] for q in (0.05, 0.95)
+            column[order][min(np.searchsorted(cumulative, q * cumulative[-1]), len(column) - 1)]
+            for q in (0.05, 0.95)
         )
         label = "" if values.ndim == 1 else "".join(f"[{j}]" for j in np.unravel_index(i, values.shape[1:]))
         lines.append(f"  {label:<22}{mean:>10.3f}{std:>10.3f}{low:>10.3f}{high:>10.3f}")

@@ -30,9 +30,7 @@ class KV(NamedTuple):
 class Linear(nnx.Module):
     """``x @ weight.T + bias`` with the weight stored [out, in], products summed in float32."""
 
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool, *, rngs: nnx.Rngs, scale: float = 0.02
-    ):
+    def __init__(self, in_features: int, out_features: int, bias: bool, *, rngs: nnx.Rngs, scale: float = 0.02):
         self.weight = nnx.Param(scale * jax.random.normal(rngs.params(), (out_features, in_features)))
         self.bias = nnx.Param(jnp.zeros(out_features)) if bias else None
 

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sentax.models.vocabulary import Vocabulary
+from sentax.ppl.pytree import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class TableContext:
     """A :class:`TableLM` after some tokens."""
@@ -73,8 +73,7 @@ class TableLM:
         initial = np.asarray(initial, np.float32)
         if rows.shape != (V, V) or initial.shape != (V,):
             raise ValueError(
-                f"{V} tokens need log_probs [{V}, {V}] and initial [{V}], "
-                f"got {rows.shape} and {initial.shape}"
+                f"{V} tokens need log_probs [{V}, {V}] and initial [{V}], got {rows.shape} and {initial.shape}"
             )
         for name, table in (("initial", initial), ("log_probs", rows)):
             if not np.isfinite(table.max(axis=-1)).all():

@@ -207,9 +207,7 @@ class Trainer:
             loss, gradient = jax.value_and_grad(mean_loss)(params, table)
             return jax.tree.map(lambda a, b: a + b / slices, carry, gradient), loss
 
-        def step(
-            state: TrainState, tables: Int[Array, "slices B C+1"]
-        ) -> tuple[TrainState, Float[Array, ""]]:
+        def step(state: TrainState, tables: Int[Array, "slices B C+1"]) -> tuple[TrainState, Float[Array, ""]]:
             zero = jax.tree.map(jnp.zeros_like, state.params)
             gradient, losses = jax.lax.scan(functools.partial(accumulate, params=state.params), zero, tables)
             updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
@@ -386,9 +384,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = Settings(steps=options.steps, batch=options.batch, seed=options.seed)
     if options.smoke:
         settings = dataclasses.replace(SMOKE, seed=options.seed)
-    train(
-        settings, options.out, options.checkpoints, options.resume, log=functools.partial(print, flush=True)
-    )
+    train(settings, options.out, options.checkpoints, options.resume, log=functools.partial(print, flush=True))
 
 
 if __name__ == "__main__":

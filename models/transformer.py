@@ -20,6 +20,7 @@ from sentax.models.decoder import KV, Decoder
 from sentax.models.errors import ModelError
 from sentax.models.vocabulary import Vocabulary
 from sentax.models.weights import Params, abstract
+from sentax.ppl.pytree import pytree
 
 CHUNK = 256
 """Rows of a prompt that go through the decoder at once: attention's temporaries stay linear in the prompt."""
@@ -28,22 +29,7 @@ GRAIN = 16
 """Suffixes and fixed texts are padded to multiples of this, so that similar lengths share programs."""
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    meta_fields=["config"],
-    data_fields=[
-        "params",
-        "bias",
-        "vocabulary",
-        "past",
-        "suffix",
-        "slot",
-        "position",
-        "logits",
-        "seam",
-        "held",
-    ],
-)
+@pytree
 @dataclasses.dataclass(frozen=True)
 class TransformerContext:
     """A transformer after some text: one particle, batched by :func:`jax.vmap`.
@@ -58,7 +44,7 @@ class TransformerContext:
     healed prompt, only tokens that begin with the bytes taken back are possible.
     """
 
-    config: DecoderConfig
+    config: DecoderConfig = dataclasses.field(metadata={"static": True})
     params: Params
     bias: Float[Array, " V"]
     vocabulary: Vocabulary
@@ -94,9 +80,7 @@ class TransformerContext:
             suffix = _empty(self.config, num_tokens, self.past[0].keys[0].dtype)
         return dataclasses.replace(self, suffix=suffix)
 
-    def extend(
-        self, token: Int[Array, ""] | int, active: Bool[Array, ""] | bool = True
-    ) -> TransformerContext:
+    def extend(self, token: Int[Array, ""] | int, active: Bool[Array, ""] | bool = True) -> TransformerContext:
         """The context after one more token: one step of the decoder.
 
         :param token: the id.
@@ -311,9 +295,7 @@ class TransformerLM:
             raise ValueError("this model has no tokenizer: give token ids")
         ids = tokenizer.encode_prompt(text)
         if not ids:
-            raise ValueError(
-                "the prompt is empty, and this tokenizer has no token for the beginning of a text"
-            )
+            raise ValueError("the prompt is empty, and this tokenizer has no token for the beginning of a text")
         if max(ids) >= self.vocabulary.size:
             raise ValueError(f"the prompt holds token {max(ids)}, which this model does not have")
         return ids, True

@@ -71,7 +71,8 @@ def generate(
     _declare(
         "require",
         context.room >= max_tokens,
-        message=f"generate({name!r}): the prompt and max_tokens={max_tokens} do not fit into the model's context window",
+        message=f"generate({name!r}): the prompt and max_tokens={max_tokens} do not fit "
+        "into the model's context window",
     )
 
     def step(carry: Any, _: None) -> Any:
@@ -113,7 +114,7 @@ def generate(
     return text
 
 
-def constrain(name: str, condition: Bool[Array, "..."] | bool) -> None:
+def constrain(name: str, condition: Bool[Array, ...] | bool) -> None:
     """Keeps only the executions in which `condition` holds: a factor of 0 or `-inf`.
 
     :param name: the site's name.
@@ -181,4 +182,3 @@ def _stop_byte(name: str, stop: str | bytes | None) -> int | None:
 
 
 __all__ = ["constrain", "generate", "twist"]
-

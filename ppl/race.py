@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from sentax.ppl.uniform import open_uniform
 
+
 class Masses(NamedTuple):
     """Unnormalised masses of a categorical over V outcomes, in blocks, and what is left of them.
 
@@ -47,7 +48,7 @@ class Masses(NamedTuple):
         left = (bits & 1).reshape(*chosen.shape, -1)[..., :W] == 0
         return jnp.where(left, self.blocks[chosen], 0.0)
 
-    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, "..."] | bool = True) -> Masses:
+    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, ...] | bool = True) -> Masses:
         """Without some outcomes, each still there and named once where `where` holds.
 
         Their blocks are summed afresh. O(k sqrt V).
@@ -57,7 +58,7 @@ class Masses(NamedTuple):
         new = self._replace(gone=self.gone.at[row, column // 32].add(bit))
         return new._replace(sums=self.sums.at[row].set(new.rows(row).sum(-1)))
 
-    def __getitem__(self, outcomes: Int[Array, "..."]) -> Float[Array, "..."]:
+    def __getitem__(self, outcomes: Int[Array, ...]) -> Float[Array, ...]:
         """Masses of outcomes, removed or not."""
         return self.blocks[outcomes // self.blocks.shape[1], outcomes % self.blocks.shape[1]]
 
@@ -91,9 +92,7 @@ def noise_size(left: Masses, k: int) -> int:
     return B + min(k, B) * W
 
 
-def race(
-    uniforms: Float[Array, " M"], left: Masses, k: int = 1
-) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
+def race(uniforms: Float[Array, " M"], left: Masses, k: int = 1) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
     """The first `k` draws without replacement.
 
     :param uniforms: `noise_size(left, k)` numbers from :func:`sentax.ppl.uniform.open_uniform`.
@@ -140,4 +139,3 @@ def draw(rng_key: Array, log_masses: Float[Array, " V"]) -> Int[Array, ""]:
 
 
 __all__ = ["Masses", "draw", "masses", "noise_size", "race"]
-

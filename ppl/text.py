@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -13,9 +12,10 @@ from jaxtyping import Array, Bool, Int
 
 from sentax.ppl.constraints.base import PAD, Constraint
 from sentax.ppl.language_model import Context, VocabularyLike
+from sentax.ppl.pytree import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Text:
     """What :func:`sentax.generate` returns: a pytree of one text (or of many, with leading axes).

@@ -33,7 +33,7 @@ def threefry(key: tuple[Any, Any], high: Array, low: Array) -> tuple[Array, Arra
 
 def open_uniform(
     rng_key: Array, shape: tuple[int, ...] = (), stream: Int[Array, ""] | int = 0
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
     """Uniform numbers in the open interval (0, 1), dense towards 0 (64 random bits each).
 
     :param rng_key: a typed key; its streams do not meet the keys that are split or folded off it.

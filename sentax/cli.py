@@ -39,7 +39,9 @@ def generate(
         str | None, typer.Option(help="Hugging Face id or directory; the embedded model if not given.")
     ] = None,
     regex: Annotated[str | None, typer.Option(help="The text must match this regular expression.")] = None,
-    choice: Annotated[str | None, typer.Option(help="The text must be one of these, separated by commas.")] = None,
+    choice: Annotated[
+        str | None, typer.Option(help="The text must be one of these, separated by commas.")
+    ] = None,
     predicate: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +94,11 @@ def generate(
 def _constraint(regex: str | None, choice: str | None, predicate: str | None) -> Any:
     import sentax as sx
 
-    given = [name for name, value in (("--regex", regex), ("--choice", choice), ("--predicate", predicate)) if value is not None]
+    given = [
+        name
+        for name, value in (("--regex", regex), ("--choice", choice), ("--predicate", predicate))
+        if value is not None
+    ]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)}: give one constraint at most")
     if regex is not None:
@@ -142,7 +148,14 @@ class _one_line_errors:  # noqa: N801
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         import sentax as sx
 
-        expected = (ValueError, TypeError, OSError, NotImplementedError, sx.NoSurvivingParticles, sx.PredicateError)
+        expected = (
+            ValueError,
+            TypeError,
+            OSError,
+            NotImplementedError,
+            sx.NoSurvivingParticles,
+            sx.PredicateError,
+        )
         if isinstance(error, expected) and not isinstance(error, typer.Exit):
             print(f"sentax: {' '.join(str(error).split())}", file=sys.stderr)
             raise typer.Exit(2) from None

@@ -40,7 +40,17 @@ def test_json_is_one_object():
 
 
 def test_table():
-    result = call("Color=red\nColor=", "--choice", "blue,green", "--particles", "8", "--method", "lcd", "--max-tokens", "6")
+    result = call(
+        "Color=red\nColor=",
+        "--choice",
+        "blue,green",
+        "--particles",
+        "8",
+        "--method",
+        "lcd",
+        "--max-tokens",
+        "6",
+    )
     assert result.exit_code == 0, result.output
     assert "blue" in result.stdout or "green" in result.stdout
     for word in ("probability", "log evidence", "ESS", "checks / token", "to compile", "to run"):
@@ -48,7 +58,9 @@ def test_table():
 
 
 def test_predicate(predicates):
-    result = call(PROMPT, "--predicate", f"{predicates}:even", "--particles", "4", "--max-tokens", "4", "--json")
+    result = call(
+        PROMPT, "--predicate", f"{predicates}:even", "--particles", "4", "--max-tokens", "4", "--json"
+    )
     assert result.exit_code == 0, result.output
 
 

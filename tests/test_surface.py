@@ -10,7 +10,9 @@ import pytest
 import sentax as sx
 
 
-@pytest.mark.parametrize("package", ["sentax", "sentax.ppl", "sentax.ppl.constraints", "sentax.models", "sentax.inference.kernels"])
+@pytest.mark.parametrize(
+    "package", ["sentax", "sentax.ppl", "sentax.ppl.constraints", "sentax.models", "sentax.inference.kernels"]
+)
 def test_everything_exported_exists(package):
     module = importlib.import_module(package)
     assert len(set(module.__all__)) == len(module.__all__)
@@ -39,6 +41,7 @@ def test_no_top_level_modules_but_ours():
 
 def test_importing_sentax_pulls_in_nothing_heavy():
     """No torch, transformers or network client at import (optax comes with flax)."""
-    code = "import sys, sentax; print([m for m in ('torch', 'transformers', 'huggingface_hub', 'rich', 'typer') if m in sys.modules])"
+    heavy = ("torch", "transformers", "huggingface_hub", "rich", "typer")
+    code = f"import sys, sentax; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert result.stdout.strip() == "[]"

@@ -142,7 +142,12 @@ def rejection_loop(
         outcome=jnp.int32(0),
         log_factor=jnp.float32(-jnp.inf),
         tally=Tally(
-            jnp.int32(0), jnp.int32(0), zero, zero, jnp.asarray(False), jnp.zeros(estimator.num_nodes, jnp.float32)
+            jnp.int32(0),
+            jnp.int32(0),
+            zero,
+            zero,
+            jnp.asarray(False),
+            jnp.zeros(estimator.num_nodes, jnp.float32),
         ),
         checks=jnp.int32(0),
         running=active,
@@ -161,12 +166,22 @@ def rejection_loop(
         new = course._replace(left=left)
         for j in range(outcomes.shape[0]):
             new = _candidate(
-                new, outcomes[j], exist[j], mass[j], log_factors[j], after[j], uniforms[j], estimator, max_rejects
+                new,
+                outcomes[j],
+                exist[j],
+                mass[j],
+                log_factors[j],
+                after[j],
+                uniforms[j],
+                estimator,
+                max_rejects,
             )
         return new._replace(any_running=any_of(new.running, axis_name), batch=course.batch + 1)
 
     end = lax.while_loop(lambda course: course.any_running, body, start)
-    log_weight = jnp.where(end.tally.accepts > 0, estimator.log_weight(_guarded(end.tally)) + end.log_factor, -jnp.inf)
+    log_weight = jnp.where(
+        end.tally.accepts > 0, estimator.log_weight(_guarded(end.tally)) + end.log_factor, -jnp.inf
+    )
     return Draw(end.outcome, log_weight, end.checks)
 
 
@@ -213,7 +228,9 @@ def _candidate(
         some = running & (accepts > 0)
         log_ratio = -jnp.log1p(after / jnp.where(some, accepted, 1.0))
         left = estimator.max_accepts - accepts
-        repeats = jnp.where(log_ratio < 0, jnp.log(uniform) / jnp.where(log_ratio < 0, log_ratio, -1.0), jnp.inf)
+        repeats = jnp.where(
+            log_ratio < 0, jnp.log(uniform) / jnp.where(log_ratio < 0, log_ratio, -1.0), jnp.inf
+        )
         repeats = jnp.minimum(repeats, left.astype(jnp.float32)).astype(jnp.int32)
         repeats = jnp.where(some, repeats, 0)
         if estimator.num_nodes:

@@ -42,7 +42,9 @@ class Kernel:
 
     def __init__(self, model: Callable[..., Any]) -> None:
         if not callable(model):
-            raise TypeError(f"{type(self).__name__} wraps a NumPyro model (a callable), got {type(model).__name__}")
+            raise TypeError(
+                f"{type(self).__name__} wraps a NumPyro model (a callable), got {type(model).__name__}"
+            )
         self.model = model
 
     def draw(

@@ -74,16 +74,12 @@ def _molecules(rng: Random) -> str:
         rng, ("", "Here are some molecules.\n", "You are an expert in chemistry. Write more molecules.\n")
     )
     label = rng.choice(("Molecule: ", "Molecule: ", "Molecule:", "SMILES: "))
-    return intro + "\n".join(
-        label + molecules.smiles(rng) for _ in range(rng.choice((1, 2, 3, 5, 8, 12, 20)))
-    )
+    return intro + "\n".join(label + molecules.smiles(rng) for _ in range(rng.choice((1, 2, 3, 5, 8, 12, 20))))
 
 
 def _compound(rng: Random) -> str:
     verb = tail(rng, ("was dissolved in", "reacted with", "was isolated from", "binds to"))
-    return (
-        f"The compound {molecules.smiles(rng)} {verb} {tail(rng, ('water', 'ethanol', 'acetone', 'acid'))}."
-    )
+    return f"The compound {molecules.smiles(rng)} {verb} {tail(rng, ('water', 'ethanol', 'acetone', 'acid'))}."
 
 
 def _labelled(kind: str) -> Generator:

@@ -22,8 +22,7 @@ CARBON_ENDS = listed("C CC C(C)C C(C)=O C(=O)OC C(F)(F)F C=C C(C)(C)C CC#N CCO C
 """Pieces that may follow nitrogen, oxygen or sulfur: they begin with carbon."""
 
 LINKS = listed(
-    "C CC C(=O) C(C) CCC C=C C#C C(O) C(C)(C) C(=N) CC(C) C(N) [C@H](C) [C@@H](C) [C@@H](O) C(=O)C /C=C/ "
-    "C(=S)"
+    "C CC C(=O) C(C) CCC C=C C#C C(O) C(C)(C) C(=N) CC(C) C(N) [C@H](C) [C@@H](C) [C@@H](O) C(=O)C /C=C/ C(=S)"
 )
 """Pieces with a free valence on both sides that end in carbon."""
 

@@ -155,9 +155,7 @@ def value(rng: Random, name: str, schema: Schema) -> Any:
     if kind == "object":
         optional = [key for key in schema["properties"] if key not in schema["required"]]
         left_out = {key for key in optional if chance(rng, 0.25)}
-        return {
-            key: value(rng, key, part) for key, part in schema["properties"].items() if key not in left_out
-        }
+        return {key: value(rng, key, part) for key, part in schema["properties"].items() if key not in left_out}
     if kind == "array":
         return [value(rng, name, schema["items"]) for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 0)))]
     if kind == "string":

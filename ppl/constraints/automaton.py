@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 
 from sentax.ppl.constraints.base import PAD, Constraint
 from sentax.ppl.constraints.dfa import Dfa
-from sentax.ppl.constraints.pytree import pytree
+from sentax.ppl.pytree import pytree
 
 _UNROLLED = 16
 _BLOCK = 8

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.base import PAD, Constraint, State
 from sentax.ppl.constraints.dfa import TooManyStates, product
-from sentax.ppl.constraints.pytree import pytree
+from sentax.ppl.pytree import pytree
 
 _MAX_PRODUCT = 1 << 14
 """Beyond this many states two tables are cheaper than one: a product can be as large as S times S."""

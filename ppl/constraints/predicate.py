@@ -18,7 +18,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from sentax.ppl.constraints.base import PAD, Constraint
-from sentax.ppl.constraints.pytree import pytree
 from sentax.ppl.constraints.trie import (
     COMPLETE,
     MOVE,
@@ -28,6 +27,7 @@ from sentax.ppl.constraints.trie import (
     PredicateStats,
     Trie,
 )
+from sentax.ppl.pytree import pytree
 
 _tries: weakref.WeakValueDictionary[int, Trie] = weakref.WeakValueDictionary()
 _handles = itertools.count(1)
@@ -170,8 +170,9 @@ def predicate(
 ) -> Predicate:
     """Texts of which a Python function says that they are right.
 
-    The functions run on the host, in one callback for all particles, and each text is checked once,
-    whatever the number of particles and runs; so they must depend on the text alone. They must
+    The functions run on the host, in one callback for all particles, and a text is checked once for
+    each way it was cut into tokens, whatever the number of particles and runs; so they must depend on
+    the text alone. They must
     not call JAX. A text whose `prefix_ok` is false is given up, with all that could follow it.
 
     :param prefix_ok: whether the text so far may still be completed; `None` for "always" (then the

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Int
 from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.base import PAD, Constraint
 from sentax.ppl.constraints.dfa import MAX_STATES, Dfa, TooManyStates
-from sentax.ppl.constraints.pytree import pytree
+from sentax.ppl.pytree import pytree
 
 
 def _encode(text: str | bytes) -> bytes:

@@ -18,9 +18,7 @@ def test_awrs_vs_genlm_control_runs_our_side(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     script = ROOT / "benchmarks" / "awrs_vs_genlm_control.py"
     options = ["--quick", "--systems", "sentax", "unconstrained", "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, str(script), *options], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(out.read_text())["results"]
     for figures in result["systems"].values():

@@ -59,8 +59,7 @@ def random_pattern(rng: random.Random) -> tuple[str, str]:
 def random_strings(rng: random.Random, pattern: str, flags: str, count: int) -> list[str]:
     """Strings, about half of which are grown from the pattern itself, then perhaps changed a little."""
     return [
-        _mutate(rng, _sample(rng, pattern, flags)) if rng.random() < 0.7 else _noise(rng)
-        for _ in range(count)
+        _mutate(rng, _sample(rng, pattern, flags)) if rng.random() < 0.7 else _noise(rng) for _ in range(count)
     ]
 
 

@@ -12,7 +12,7 @@ from constraints.registry import CASES, WORDS
 
 from sentax.ppl import constraints as sc
 from sentax.ppl.constraints import PAD, Automaton, Constraint
-from sentax.ppl.constraints.pytree import pytree
+from sentax.ppl.pytree import pytree
 from sentax.testing import check_constraint
 
 case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -229,9 +229,7 @@ def test_threads_share_a_predicate():
     constraint = predicate(asked)
     lanes = jnp.stack([tokens(*(bytes([97 + (i * j) % 5]) for j in range(12))) for i in range(8)])
     run(constraint, lanes[:1])
-    threads = [
-        threading.Thread(target=lambda: jax.block_until_ready(run(constraint, lanes))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: jax.block_until_ready(run(constraint, lanes))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -50,7 +50,11 @@ def compiled(estimator, batch_size, max_rejects):
                 return jnp.maximum(here, 0), here >= 0, coin
 
             return rejection_loop(
-                prior, lambda i: factor[i], randomness=randomness, estimator=estimator, max_rejects=max_rejects
+                prior,
+                lambda i: factor[i],
+                randomness=randomness,
+                estimator=estimator,
+                max_rejects=max_rejects,
             )
 
         return jax.lax.map(lambda x: one(*x), (orders, coins))
@@ -62,7 +66,9 @@ def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
     """The kernel on each course of its tree: (probabilities, outcomes, weights, leaves)."""
     p, log_factor = np.asarray(p, np.float64), np.asarray(log_factor, np.float64)
     if len(p) < 5:
-        p, log_factor = (np.pad(x, (0, 5 - len(x)), constant_values=v) for x, v in ((p, 0.0), (log_factor, 0.0)))
+        p, log_factor = (
+            np.pad(x, (0, 5 - len(x)), constant_values=v) for x, v in ((p, 0.0), (log_factor, 0.0))
+        )
     leaves = courses(p, log_factor > -np.inf, estimator.max_accepts, estimator.returns_accepted, max_rejects)
     size = -(-len(leaves) // CHUNK) * CHUNK
     order, coins = np.full((size, 8), -1, np.int32), np.full((size, 8), 0.5, np.float32)
@@ -83,7 +89,9 @@ def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_proper_weighting_is_exact(estimator, batch_size):
     for name, (p, log_factor) in TARGETS.items():
-        probability, outcome, weight, _ = run_courses(p, log_factor, ESTIMATORS[estimator], batch_size=batch_size)
+        probability, outcome, weight, _ = run_courses(
+            p, log_factor, ESTIMATORS[estimator], batch_size=batch_size
+        )
         assert probability.sum() == pytest.approx(1.0, abs=1e-12)
         mean = np.bincount(outcome, weights=probability * weight, minlength=len(p))[: len(p)]
         np.testing.assert_allclose(mean, np.asarray(p) * np.exp(log_factor), atol=1e-6, rtol=0, err_msg=name)
@@ -98,7 +106,9 @@ def test_weights_hold_for_small_accepted_masses(V, accepted_mass):
     """
     p = np.zeros(V)
     where = np.linspace(0, V - 1, 5).astype(int)
-    p[where] = np.concatenate([np.array([0.7, 0.3]) * (1 - accepted_mass), np.array([0.5, 0.3, 0.2]) * accepted_mass])
+    p[where] = np.concatenate(
+        [np.array([0.7, 0.3]) * (1 - accepted_mass), np.array([0.5, 0.3, 0.2]) * accepted_mass]
+    )
     log_factor = np.full(V, -np.inf)
     log_factor[where[2:]] = 0.0
     for name, estimator in ESTIMATORS.items():
@@ -124,7 +134,13 @@ def test_locally_constrained_weight_is_exact(V, accepted_mass):
 
 @pytest.mark.parametrize(
     ("V", "estimator"),
-    [(16, "two_round"), (16, "geometric2"), *((200, e) for e in ESTIMATORS), (50_000, "two_round"), (50_000, "geometric3")],
+    [
+        (16, "two_round"),
+        (16, "geometric2"),
+        *((200, e) for e in ESTIMATORS),
+        (50_000, "two_round"),
+        (50_000, "geometric3"),
+    ],
 )
 def test_unbiased_with_its_own_randomness(V, estimator):
     """The kernel as it is used, race and coins included. |z| < 4.75: false alarms 2e-6 a test."""
@@ -154,7 +170,9 @@ def test_max_rejects_is_biased_as_documented():
     for limit in (1, 2):
         probability, _, weight, leaves = run_courses(p, log_factor, sx.two_round, max_rejects=limit)
         stated = [leaf.kept / (1 + leaf.rejects) if leaf.accepts else 0.0 for leaf in leaves]
-        factor = np.where(weight > 0, [np.exp(_first(leaf, log_factor)) if leaf.accepts else 1 for leaf in leaves], 1)
+        factor = np.where(
+            weight > 0, [np.exp(_first(leaf, log_factor)) if leaf.accepts else 1 for leaf in leaves], 1
+        )
         np.testing.assert_allclose(weight, np.array(stated) * factor, rtol=1e-5)
         assert all(leaf.rejects <= limit for leaf in leaves)
         assert probability.sum() == pytest.approx(1.0)
@@ -184,7 +202,10 @@ def test_checks_grow_with_rejections_not_with_the_vocabulary():
     kernel = sx.AWRS(lambda: None)
     log_probs = jax.nn.log_softmax(jnp.linspace(0.0, -20.0, V))
     run = jax.jit(
-        jax.vmap(lambda key: kernel.draw(key, log_probs, lambda i: jnp.where(i % 2, 0.0, -jnp.inf)), axis_name="particles")
+        jax.vmap(
+            lambda key: kernel.draw(key, log_probs, lambda i: jnp.where(i % 2, 0.0, -jnp.inf)),
+            axis_name="particles",
+        )
     )
     draw = run(jax.random.split(jax.random.key(0), 2000))
     # Half the mass is accepted: one round needs 2 draws on average, the second no more than that.

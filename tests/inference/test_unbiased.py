@@ -78,7 +78,8 @@ def test_unbiased(name, kernel, num_particles, resampler):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(
-    ("kernel", "num_particles", "resampler"), list(itertools.product(["two_round"], NUM_PARTICLES, RESAMPLERS))
+    ("kernel", "num_particles", "resampler"),
+    list(itertools.product(["two_round"], NUM_PARTICLES, RESAMPLERS)),
 )
 def test_unbiased_everywhere(name, kernel, num_particles, resampler):
     check(PROGRAMS[name](), kernel, num_particles, resampler, seed=2)

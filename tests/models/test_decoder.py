@@ -108,9 +108,7 @@ def test_shared_prefix_is_never_copied(checkpoint):
 
     def step(token, cache, prefix):
         decoder = nnx.merge(graphdef, params)
-        return decoder(
-            token[None], jnp.array([P]), past=(prefix,), cache=cache, slot=jnp.int32(0), head="last"
-        )
+        return decoder(token[None], jnp.array([P]), past=(prefix,), cache=cache, slot=jnp.int32(0), head="last")
 
     suffix = jax.tree.map(lambda x: jnp.broadcast_to(x, (N, *x.shape)), empty(config, 16))
     batched = jax.vmap(step, in_axes=(0, 0, None))

@@ -38,9 +38,7 @@ def test_contexts():
     for start in ("bc", b"bc", 1, np.int64(1)):
         np.testing.assert_allclose(lm.prompt(start).logits, TABLE[1], rtol=1e-6)
     np.testing.assert_array_equal(lm.prompt(1).extend(0, False).logits, lm.prompt(1).logits)
-    np.testing.assert_allclose(
-        TableLM(TABLE, None, TOKENS, end_of_text=2).prompt().logits, TABLE[2], rtol=1e-6
-    )
+    np.testing.assert_allclose(TableLM(TABLE, None, TOKENS, end_of_text=2).prompt().logits, TABLE[2], rtol=1e-6)
     assert int(lm.prompt().seam) == 0
     logits = jax.vmap(lambda t: lm.prompt().extend(t).logits)(jnp.arange(3))
     np.testing.assert_allclose(logits, TABLE, rtol=1e-6)

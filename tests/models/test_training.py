@@ -99,9 +99,7 @@ def test_rows_begin_with_end_of_text_and_hold_whole_documents():
         for _, text in data.documents(Random(5), 256)
     }
     inner = [
-        tuple(part.tolist())
-        for row in table
-        for part in np.split(row[1:], np.flatnonzero(row[1:] == 0))[1:-1]
+        tuple(part.tolist()) for row in table for part in np.split(row[1:], np.flatnonzero(row[1:] == 0))[1:-1]
     ]
     assert len(inner) > 10
     assert all(part[1:] in texts for part in inner)

@@ -133,7 +133,5 @@ def test_transformers_reads_what_we_write(checkpoint, shape, tmp_path, dtype):
     assert (again.generation_config.bos_token_id, again.generation_config.eos_token_id) == (4, [2, 3])
     ids = np.arange(20) % 97
     tolerance = 1e-6 if dtype == "float32" else 0.6
-    np.testing.assert_allclose(
-        hugging_face_logits(again, ids), hugging_face_logits(model, ids), atol=tolerance
-    )
+    np.testing.assert_allclose(hugging_face_logits(again, ids), hugging_face_logits(model, ids), atol=tolerance)
     assert config_of(tmp_path) == config

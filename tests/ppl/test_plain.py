@@ -47,7 +47,12 @@ def test_log_density_is_the_engines_target(tokens):
 
 def test_log_density_sees_the_constraint():
     where = sx.regex("(ab)*a?")
-    for tokens, ok in [((0, 1, 0, 3), True), ((0, 0, 3, 3), False), ((0, 1, 2, 0), True), ((1, 3, 3, 3), False)]:
+    for tokens, ok in [
+        ((0, 1, 0, 3), True),
+        ((0, 0, 3, 3), False),
+        ((0, 1, 2, 0), True),
+        ((1, 3, 3, 3), False),
+    ]:
         density, _ = log_density(model, (LM.prompt(), where), {}, {"s": 0.0, "text": jnp.array(tokens)})
         assert np.isfinite(float(density)) == ok
 

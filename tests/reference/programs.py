@@ -13,9 +13,9 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro.contrib.control_flow import scan
-from reference.texts import Markov
 
 import sentax as sx
+from reference.texts import Markov
 
 TOKENS = [b"a", b"b", b"ab", b""]
 _rng = np.random.default_rng(7)
@@ -146,7 +146,11 @@ def two_texts() -> Program:
             p = one.probability * (0.6, 0.4)[shout] * np.exp(0.5 * shout * len(one.tokens))
             for two in MARKOV.texts(2, row):
                 ok = re.fullmatch(rb"b.*|", two.data) and one.tokens != two.tokens
-                _add(table, (shout, _padded(one.tokens, 2), _padded(two.tokens, 2)), p * two.probability * bool(ok))
+                _add(
+                    table,
+                    (shout, _padded(one.tokens, 2), _padded(two.tokens, 2)),
+                    p * two.probability * bool(ok),
+                )
 
     def key(samples: dict[str, np.ndarray], i: tuple[int, ...]) -> Any:
         return int(samples["shout"][i]), tuple(samples["one"][i].tolist()), tuple(samples["two"][i].tolist())
@@ -232,7 +236,9 @@ def mixed_sites() -> Program:
 
     table: dict[Any, float] = {}
     xs = np.asarray(seen, np.float64)[::-1]
-    for tokens, gates in itertools.product(itertools.product(range(4), repeat=3), itertools.product((0, 1), repeat=3)):
+    for tokens, gates in itertools.product(
+        itertools.product(range(4), repeat=3), itertools.product((0, 1), repeat=3)
+    ):
         p, row = 1.0, MARKOV.first
         for token, gate, x in zip(tokens, gates, xs):
             p *= row[token] * (0.4, 0.6)[gate] * (not (gate and token == 1))

@@ -25,7 +25,11 @@ class Course:
 
 
 def courses(
-    p: np.ndarray, accepted: np.ndarray, max_accepts: int, returns_accepted: bool, max_rejects: int | None = None
+    p: np.ndarray,
+    accepted: np.ndarray,
+    max_accepts: int,
+    returns_accepted: bool,
+    max_rejects: int | None = None,
 ) -> list[Course]:
     """All courses over the outcomes of positive mass."""
     leaves: list[Course] = []
@@ -61,7 +65,9 @@ def courses(
                 after([*order, i], [*coins, coin], chance * exactly, rest, new_pool, n + repeats, r, new_kept)
             coin = 0.5 if left == 0 else ratio ** (max_accepts - n + 0.5)
             leaves.append(
-                Course([*order, i], [*coins, coin], chance * ratio ** (max_accepts - n), max_accepts, r, new_kept)
+                Course(
+                    [*order, i], [*coins, coin], chance * ratio ** (max_accepts - n), max_accepts, r, new_kept
+                )
             )
 
     after([], [], 1.0, [int(i) for i in np.flatnonzero(p > 0)], 0.0, 0, 0, 1.0)

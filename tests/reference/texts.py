@@ -34,7 +34,9 @@ class Markov:
         """Every text of at most `max_tokens` tokens; those that long are cut, not ended."""
         yield from self._extend((), 1.0, self.first if row is None else row, max_tokens)
 
-    def _extend(self, tokens: tuple[int, ...], p: float, row: np.ndarray, left: int) -> Iterator[EnumeratedText]:
+    def _extend(
+        self, tokens: tuple[int, ...], p: float, row: np.ndarray, left: int
+    ) -> Iterator[EnumeratedText]:
         if p == 0.0:
             return
         if left == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -48,7 +49,7 @@ def pytree(cls: type[T]) -> type[T]:
         children, structure = flatten(value)
         return tuple(zip(keys, children)), structure
 
-    def unflatten(structure: tuple, children: tuple) -> T:
+    def unflatten(structure: tuple, children: Iterable[Any]) -> T:
         return cls(**dict(zip(data, children)), **dict(zip(static, structure)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

@@ -76,7 +76,7 @@ def run_particles(
     """The whole population; a pure function of the key and the arrays in the model's arguments."""
     key_particles, key_shared = random.split(rng_key)
     keys = random.split(key_particles, config.num_particles)
-    axes = Population(*(None if field in SHARED else 0 for field in Population._fields))
+    axes: Any = Population._make(None if field in SHARED else 0 for field in Population._fields)
 
     def particle(key: Array) -> Population:
         return _run_particle(kernel, config, numbers, key, key_shared, args, kwargs)

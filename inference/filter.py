@@ -272,10 +272,11 @@ def _first(
 
 
 def _check_carry(init: Any, carry: Any) -> None:
-    if jax.tree.structure(init) != jax.tree.structure(carry):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (init, carry)]
+    if structures[0] != structures[1]:
         raise TypeError(
             "scan: the function must return a carry of the structure it is given: "
-            f"{jax.tree.structure(init)} became {jax.tree.structure(carry)}"
+            f"{structures[0]} became {structures[1]}"
         )
     for path, before in jax.tree_util.tree_leaves_with_path(init):
         after = dict(jax.tree_util.tree_leaves_with_path(carry))[path]

@@ -169,7 +169,7 @@ def _with_kernels(terms: list[Term], weights: dict[str, Any]) -> list[Term]:
     """
     result = []
     counted: set[str] = set()
-    named = {}
+    named: dict[str, str] = {}
     for term in terms:
         if term.segment in weights:
             named.setdefault(term.segment, term.name)
@@ -194,6 +194,7 @@ def _table(fn: Any, support: Array) -> Float[Array, " K"]:
     """Log-probabilities over a finite support, up to a constant: the kernels normalise (one pass over V)."""
     fn = unmasked(fn)
     if isinstance(fn, TokenDistribution):
+        assert fn.logits is not None  # settled only after the draw
         return fn.logits
     return jax.vmap(fn.log_prob)(support).astype(jnp.float32)
 

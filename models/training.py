@@ -33,7 +33,7 @@ from tokenizers import Tokenizer
 
 from sentax.models.config import DecoderConfig
 from sentax.models.data.packing import END_OF_TEXT, HeldOut, held_out, rows, train_tokenizer
-from sentax.models.decoder import Decoder
+from sentax.models.decoder import KV, Decoder
 from sentax.models.weights import Params, save_params
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -130,7 +130,8 @@ def token_losses(decoder: Decoder, table: Int[Array, "B C+1"], chunk: int = 128)
     inputs, targets = table[:, :-1], table[:, 1:]
 
     def read(tokens: Int[Array, " C"]) -> Float[Array, "C V"]:
-        past, logits = (), []
+        past: tuple[KV, ...] = ()
+        logits: list[Array] = []
         for start in range(0, len(tokens), chunk):
             part = tokens[start : start + chunk]
             some, kv = decoder(part, jnp.arange(start, start + len(part)), past=past)
@@ -256,12 +257,12 @@ def save(directory: Path, settings: Settings, tokenizer: Tokenizer, params: Para
     }
     end = tokenizer.token_to_id(END_OF_TEXT)
     # A folder inside the directory is on the same file system, so that a file can be moved in one step.
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as name:
-        partial = Path(name)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as folder:
+        partial = Path(folder)
         save_params(partial, settings.decoder, params, dtype=jnp.bfloat16, bos_token_id=end, eos_token_id=end)
         tokenizer.save(str(partial / "tokenizer.json"), pretty=False)
-        for file, content in (("tokenizer_config.json", tokenizer_config), ("training.json", record)):
-            (partial / file).write_text(json.dumps(content, indent=1) + "\n")
+        for name, content in (("tokenizer_config.json", tokenizer_config), ("training.json", record)):
+            (partial / name).write_text(json.dumps(content, indent=1) + "\n")
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors makes files that only their owner reads
             os.replace(file, directory / file.name)
@@ -309,7 +310,7 @@ def train(
     trainer = _trainer(settings)
     state, start, history, before = trainer.init(), 0, [], 0.0
     kept = checkpoints / "state.npz" if checkpoints else None
-    if resume and kept is not None and kept.exists():
+    if resume and checkpoints is not None and kept is not None and kept.exists():
         tokenizer = Tokenizer.from_file(str(checkpoints / "tokenizer.json"))
         with np.load(kept) as file:
             leaves = [jnp.asarray(file[str(i)]) for i in range(len(jax.tree.leaves(state)))]
@@ -349,12 +350,14 @@ def train(
         }
         log(json.dumps({kind: values["nats_per_token"] for kind, values in kinds.items()}))
         save(out, settings, tokenizer, state.params, record)
-        if checkpoints is not None:
+        if checkpoints is not None and kept is not None:
             checkpoints.mkdir(parents=True, exist_ok=True)
             if done in settings.early_steps:
                 save(checkpoints / f"step-{done:05}", settings, tokenizer, state.params, record)
             tokenizer.save(str(checkpoints / "tokenizer.json"))
-            numbered = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+            numbered: dict[str, Any] = {
+                str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))
+            }
             partial = kept.with_name("partial.npz")
             np.savez(
                 partial, step=done, seconds=time.monotonic() - began, history=json.dumps(history), **numbered

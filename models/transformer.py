@@ -75,7 +75,8 @@ class TransformerContext:
                 x, [(0, num_tokens if i == x.ndim + axis else 0) for i in range(x.ndim)]
             )
             keys, values, mask = self.suffix
-            suffix = KV(*jax.tree.map(lambda x: grow(x, -2), (keys, values)), grow(mask, -1))
+            keys, values = jax.tree.map(lambda x: grow(x, -2), (keys, values))
+            suffix = KV(keys, values, grow(mask, -1))
         else:
             suffix = _empty(self.config, num_tokens, self.past[0].keys[0].dtype)
         return dataclasses.replace(self, suffix=suffix)

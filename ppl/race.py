@@ -1,13 +1,13 @@
-"""Draws without replacement from a large categorical, as an exponential race run lazily in blocks.
+"""Draws without replacement from a large categorical, as an exponential race run lazily down a tree.
 
 Give token `i` of mass `p_i` the arrival time `E_i / p_i`, `E_i ~ Exp(1)`: arrivals come in the order
 of draws without replacement (the Gumbel-top-k order). Noise for every token is dear (at V = 32k it
 costs more than a small model's forward pass), and inverse-CDF draws round the tail away: in float32
-an outcome of mass under 2**-24 can no longer be met at its own rate. So the race runs on two levels.
-A block's first arrival is `E / (mass of the block)`; the first `k` arrivals of all lie in the `k`
-blocks that arrive first; within a block, given its first arrival, the others follow at the
-differences of the tokens' own exponentials (memorylessness). That is about `sqrt(V) (1 + k)`
-exponentials for `k` draws, each resolved down to 2**-64, and no sums that cancel.
+an outcome of mass under 2**-24 can no longer be met at its own rate. So the race runs on three
+levels, of cbrt(V) branches each. A branch's first arrival is `E / (mass of the branch)`; the first `k`
+arrivals of all lie in the `k` branches that arrive first; within a branch, given its first arrival,
+its members follow at the differences of their own exponentials (memorylessness). That is about
+`(1 + 2 k) cbrt(V)` exponentials for `k` draws, each resolved down to 2**-64, and no sums that cancel.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sentax.ppl.uniform import open_uniform
 
 
 class Masses(NamedTuple):
-    """Unnormalised masses of a categorical over V outcomes, in blocks, and what is left of them.
+    """Unnormalised masses of a categorical over V outcomes, in rows of W, B rows to a branch.
 
     What is removed is a bit in a small table: in a loop that table is copied, not the masses.
 
-    :param blocks: `blocks[b, j]` is the mass of outcome `b * W + j`; padding has mass 0.
+    :param table: `table[r, j]` is the mass of outcome `r * W + j`; padding has mass 0.
     :param gone: the outcomes removed, 32 to a word.
-    :param sums: the mass left in each block.
+    :param sums: the mass left in each row, `sums[a, b]` that of row `a * B + b`.
     """
 
-    blocks: Float[Array, "B W"]
-    gone: UInt32[Array, "B C"]
-    sums: Float[Array, " B"]
+    table: Float[Array, "R W"]
+    gone: UInt32[Array, "R C"]
+    sums: Float[Array, "A B"]
 
     @property
     def total(self) -> Float[Array, ""]:
@@ -42,25 +42,27 @@ class Masses(NamedTuple):
         return self.sums.sum()
 
     def rows(self, chosen: Int[Array, " k"]) -> Float[Array, "k W"]:
-        """The masses left in some blocks."""
-        W = self.blocks.shape[1]
+        """The masses left in some rows."""
+        W = self.table.shape[1]
         bits = self.gone[chosen][..., None] >> jnp.arange(32, dtype=jnp.uint32)
         left = (bits & 1).reshape(*chosen.shape, -1)[..., :W] == 0
-        return jnp.where(left, self.blocks[chosen], 0.0)
+        return jnp.where(left, self.table[chosen], 0.0)
 
-    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, ...] | bool = True) -> Masses:
+    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, "..."] | bool = True) -> Masses:
         """Without some outcomes, each still there and named once where `where` holds.
 
-        Their blocks are summed afresh. O(k sqrt V).
+        Their rows are summed afresh.
         """
-        row, column = outcomes // self.blocks.shape[1], outcomes % self.blocks.shape[1]
+        W, B = self.table.shape[1], self.sums.shape[1]
+        row, column = outcomes // W, outcomes % W
         bit = jnp.where(where, jnp.uint32(1) << (column % 32).astype(jnp.uint32), jnp.uint32(0))
         new = self._replace(gone=self.gone.at[row, column // 32].add(bit))
-        return new._replace(sums=self.sums.at[row].set(new.rows(row).sum(-1)))
+        return new._replace(sums=self.sums.at[row // B, row % B].set(new.rows(row).sum(-1)))
 
-    def __getitem__(self, outcomes: Int[Array, ...]) -> Float[Array, ...]:
+    def of(self, outcomes: Int[Array, "..."]) -> Float[Array, "..."]:
         """Masses of outcomes, removed or not."""
-        return self.blocks[outcomes // self.blocks.shape[1], outcomes % self.blocks.shape[1]]
+        W = self.table.shape[1]
+        return self.table[outcomes // W, outcomes % W]
 
 
 def masses(log_masses: Float[Array, " V"]) -> Masses:
@@ -70,26 +72,28 @@ def masses(log_masses: Float[Array, " V"]) -> Masses:
 
     >>> import jax.numpy as jnp
     >>> m = masses(jnp.log(jnp.array([1., 2., 1.])))
-    >>> m[jnp.arange(3)]
+    >>> m.of(jnp.arange(3))
     Array([0.25, 0.5 , 0.25], dtype=float32)
     """
     (V,) = log_masses.shape
-    width = math.ceil(math.sqrt(V))
-    num_blocks = math.ceil(V / width)
+    W = B = max(1, round(V ** (1 / 3)))
+    A = math.ceil(V / (W * B))
     peak = jnp.max(log_masses)
     # All -inf would give NaN: with a peak of zero it gives no mass, which callers can see.
     peak = jnp.where(jnp.isfinite(peak), peak, 0.0)
     p = jnp.exp(log_masses - peak)
-    p = jnp.pad(p, (0, num_blocks * width - V)).reshape(num_blocks, width)
-    scale = 1.0 / jnp.maximum(p.sum(-1).sum(), jnp.finfo(jnp.float32).tiny)
+    p = jnp.pad(p, (0, A * B * W - V)).reshape(A, B, W)
+    # Summed level by level: no long sum in which the tail is lost.
+    scale = 1.0 / jnp.maximum(p.sum(-1).sum(-1).sum(), jnp.finfo(jnp.float32).tiny)
     p = p * scale
-    return Masses(p, jnp.zeros((num_blocks, math.ceil(width / 32)), jnp.uint32), p.sum(-1))
+    gone = jnp.zeros((A * B, math.ceil(W / 32)), jnp.uint32)
+    return Masses(p.reshape(A * B, W), gone, p.sum(-1))
 
 
 def noise_size(left: Masses, k: int) -> int:
     """How many uniforms :func:`race` needs for `k` draws."""
-    B, W = left.blocks.shape
-    return B + min(k, B) * W
+    (A, B), W = left.sums.shape, left.table.shape[1]
+    return A + min(k, A) * B + min(k, A * B) * W
 
 
 def race(uniforms: Float[Array, " M"], left: Masses, k: int = 1) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
@@ -107,24 +111,37 @@ def race(uniforms: Float[Array, " M"], left: Masses, k: int = 1) -> tuple[Int[Ar
     >>> sorted(outcomes[exist].tolist())
     [0, 2]
     """
-    B, W = left.blocks.shape
+    (A, B), W = left.sums.shape, left.table.shape[1]
     exponentials = -jnp.log1p(-uniforms)
-    # Relative to the largest block, so that a nearly exhausted race does not overflow.
+    # Relative to the largest row, so that a nearly exhausted race does not overflow.
     scale = 1.0 / jnp.maximum(left.sums.max(), jnp.finfo(jnp.float32).tiny)
-    arrival = _over(exponentials[:B], left.sums * scale)
-    neg_arrival, chosen = lax.top_k(-arrival, min(k, B))
-    rows = left.rows(chosen)
-    own = _over(exponentials[B:].reshape(rows.shape), rows * scale)
-    own_first = own.min(-1, keepdims=True)
-    behind = jnp.where(jnp.isfinite(own), own - jnp.where(jnp.isfinite(own_first), own_first, 0.0), jnp.inf)
-    time = (behind - neg_arrival[:, None]).reshape(-1)
-    neg_time, flat = lax.top_k(-time, min(k, time.shape[0]))
-    outcomes = chosen[flat // W] * W + flat % W
-    exist = jnp.isfinite(neg_time)
-    if outcomes.shape[0] < k:
-        short = k - outcomes.shape[0]
-        outcomes, exist = jnp.pad(outcomes, (0, short)), jnp.pad(exist, (0, short))
-    return outcomes.astype(jnp.int32), exist
+    sums = left.sums * scale
+    time, branch = _earliest(_over(exponentials[:A], sums.sum(-1)), k)
+    used = A + branch.shape[0] * B
+    time, row = _descend(time, branch, sums[branch], exponentials[A:used], k)
+    time, outcome = _descend(time, row, left.rows(row) * scale, exponentials[used:], k)
+    exist = jnp.isfinite(time)
+    short = k - outcome.shape[0]
+    return jnp.pad(outcome, (0, short)).astype(jnp.int32), jnp.pad(exist, (0, short))
+
+
+def _earliest(time: Array, k: int) -> tuple[Array, Array]:
+    negative, index = lax.top_k(-time, min(k, time.shape[0]))
+    return -negative, index
+
+
+def _descend(time: Array, parent: Array, mass: Array, noise: Array, k: int) -> tuple[Array, Array]:
+    """The first `k` members of some branches, given when each branch first arrives.
+
+    :param time: `[j]` first arrivals; `parent` `[j]` the branches' numbers; `mass` `[j, F]` of their members.
+    :return: arrivals and numbers of the members.
+    """
+    own = _over(noise.reshape(mass.shape), mass)
+    first = own.min(-1, keepdims=True)
+    behind = jnp.where(jnp.isfinite(own), own - jnp.where(jnp.isfinite(first), first, 0.0), jnp.inf)
+    arrival, flat = _earliest((time[:, None] + behind).reshape(-1), k)
+    F = mass.shape[1]
+    return arrival, parent[flat // F] * F + flat % F
 
 
 def _over(numerator: Array, denominator: Array) -> Array:

@@ -157,7 +157,7 @@ def rejection_loop(
 
     def body(course: Course) -> Course:
         outcomes, exist, uniforms = randomness(course.batch, course.left)
-        mass = jnp.where(exist, course.left[outcomes], 0.0)
+        mass = jnp.where(exist, course.left.of(outcomes), 0.0)
         log_factors = jax.vmap(log_factor)(outcomes)
         left = course.left.remove(outcomes, course.running & exist)
         # Mass left after each candidate: what remains after all of them, plus those not yet drawn.

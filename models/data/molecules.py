@@ -134,7 +134,7 @@ def piece(rng: Random, size: int, level: int, after_hetero: bool = False, first:
         return tail(rng, CARBON_ENDS if after_hetero else ENDS)
     style = rng.random()
     if style < 0.38:
-        pool = AROMATIC if chance(rng, 0.65) else SATURATED
+        pool: tuple[str, ...] = AROMATIC if chance(rng, 0.65) else SATURATED
         if not first and not after_hetero and chance(rng, 0.2):
             pool = FROM_NITROGEN
         return _ring(rng, tail(rng, pool), size - 1, level)

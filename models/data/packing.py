@@ -93,6 +93,7 @@ class HeldOut(NamedTuple):
 def held_out(tokenizer: Tokenizer, seed: int, count: int, length: int) -> dict[str, HeldOut]:
     """Documents of each kind, cut where they are longer than `length` tokens."""
     end = tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None
     result = {}
     for kind in KINDS:
         rng = Random(f"held out {kind} {seed}")

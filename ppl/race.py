@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from sentax.ppl.uniform import open_uniform
+from sentax.ppl.uniform import exponential
 
 
 class Masses(NamedTuple):
@@ -48,7 +48,7 @@ class Masses(NamedTuple):
         left = (bits & 1).reshape(*chosen.shape, -1)[..., :W] == 0
         return jnp.where(left, self.table[chosen], 0.0)
 
-    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, "..."] | bool = True) -> Masses:
+    def remove(self, outcomes: Int[Array, " k"], where: Bool[Array, ...] | bool = True) -> Masses:
         """Without some outcomes, each still there and named once where `where` holds.
 
         Their rows are summed afresh.
@@ -59,7 +59,7 @@ class Masses(NamedTuple):
         new = self._replace(gone=self.gone.at[row, column // 32].add(bit))
         return new._replace(sums=self.sums.at[row // B, row % B].set(new.rows(row).sum(-1)))
 
-    def of(self, outcomes: Int[Array, "..."]) -> Float[Array, "..."]:
+    def of(self, outcomes: Int[Array, ...]) -> Float[Array, ...]:
         """Masses of outcomes, removed or not."""
         W = self.table.shape[1]
         return self.table[outcomes // W, outcomes % W]
@@ -91,35 +91,33 @@ def masses(log_masses: Float[Array, " V"]) -> Masses:
 
 
 def noise_size(left: Masses, k: int) -> int:
-    """How many uniforms :func:`race` needs for `k` draws."""
+    """How many exponentials :func:`race` needs for `k` draws."""
     (A, B), W = left.sums.shape, left.table.shape[1]
     return A + min(k, A) * B + min(k, A * B) * W
 
 
-def race(uniforms: Float[Array, " M"], left: Masses, k: int = 1) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
+def race(noise: Float[Array, " M"], left: Masses, k: int = 1) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
     """The first `k` draws without replacement.
 
-    :param uniforms: `noise_size(left, k)` numbers from :func:`sentax.ppl.uniform.open_uniform`.
+    :param noise: `noise_size(left, k)` numbers from :func:`sentax.ppl.uniform.exponential`.
     :param left: what may be drawn; outcomes of mass zero never are.
     :param k: static; at most the number of outcomes.
     :return: outcomes in draw order, and which of them exist (fewer than `k` may have mass).
 
     >>> import jax
     >>> left = masses(jax.numpy.array([0., -jax.numpy.inf, 1.]))
-    >>> uniforms = open_uniform(jax.random.key(0), (noise_size(left, 3),))
-    >>> outcomes, exist = race(uniforms, left, 3)
+    >>> outcomes, exist = race(exponential(jax.random.key(0), (noise_size(left, 3),)), left, 3)
     >>> sorted(outcomes[exist].tolist())
     [0, 2]
     """
-    (A, B), W = left.sums.shape, left.table.shape[1]
-    exponentials = -jnp.log1p(-uniforms)
+    (A, B), _W = left.sums.shape, left.table.shape[1]
     # Relative to the largest row, so that a nearly exhausted race does not overflow.
     scale = 1.0 / jnp.maximum(left.sums.max(), jnp.finfo(jnp.float32).tiny)
     sums = left.sums * scale
-    time, branch = _earliest(_over(exponentials[:A], sums.sum(-1)), k)
+    time, branch = _earliest(_over(noise[:A], sums.sum(-1)), k)
     used = A + branch.shape[0] * B
-    time, row = _descend(time, branch, sums[branch], exponentials[A:used], k)
-    time, outcome = _descend(time, row, left.rows(row) * scale, exponentials[used:], k)
+    time, row = _descend(time, branch, sums[branch], noise[A:used], k)
+    time, outcome = _descend(time, row, left.rows(row) * scale, noise[used:], k)
     exist = jnp.isfinite(time)
     short = k - outcome.shape[0]
     return jnp.pad(outcome, (0, short)).astype(jnp.int32), jnp.pad(exist, (0, short))
@@ -151,7 +149,7 @@ def _over(numerator: Array, denominator: Array) -> Array:
 def draw(rng_key: Array, log_masses: Float[Array, " V"]) -> Int[Array, ""]:
     """One draw from a categorical over V outcomes given by its log-masses."""
     left = masses(log_masses)
-    outcomes, _ = race(open_uniform(rng_key, (noise_size(left, 1),)), left, 1)
+    outcomes, _ = race(exponential(rng_key, (noise_size(left, 1),)), left, 1)
     return outcomes[0]
 
 

@@ -53,4 +53,16 @@ def open_uniform(
     return jnp.minimum(u, 1.0 - 2.0**-24)
 
 
-__all__ = ["open_uniform", "threefry"]
+def exponential(
+    rng_key: Array, shape: tuple[int, ...] = (), stream: Int[Array, ""] | int = 0
+) -> Float[Array, ...]:
+    """Standard exponential numbers, accurate near zero, where races are decided; at most 16.6.
+
+    >>> import jax
+    >>> bool((exponential(jax.random.key(0), (1000,)) < 0.6931).sum() in range(400, 600))
+    True
+    """
+    return -jnp.log1p(-open_uniform(rng_key, shape, stream))
+
+
+__all__ = ["exponential", "open_uniform", "threefry"]

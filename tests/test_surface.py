@@ -40,8 +40,8 @@ def test_no_top_level_modules_but_ours():
 
 
 def test_importing_sentax_pulls_in_nothing_heavy():
-    """No torch, transformers or network client at import (optax comes with flax)."""
-    heavy = ("torch", "transformers", "huggingface_hub", "rich", "typer")
+    """No torch, transformers or network client at import (optax and rich come with flax)."""
+    heavy = ("torch", "transformers", "huggingface_hub", "typer")
     code = f"import sys, sentax; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert result.stdout.strip() == "[]"

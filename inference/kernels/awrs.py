@@ -14,7 +14,7 @@ from sentax.inference.kernels.base import Draw, Kernel, LogFactor
 from sentax.inference.kernels.estimators import Estimator, Tally, log_phantom, two_round
 from sentax.inference.lanes import PARTICLES, any_of
 from sentax.ppl.race import Masses, masses, noise_size, race
-from sentax.ppl.uniform import open_uniform
+from sentax.ppl.uniform import exponential
 
 Randomness = Callable[[Int[Array, ""], Masses], tuple[Int[Array, " k"], Bool[Array, " k"], Float[Array, " k"]]]
 
@@ -102,8 +102,8 @@ class AWRS(Kernel):
         k = min(1 if calls_host else self.batch_size, logits.shape[0])
 
         def randomness(batch: Int[Array, ""], left: Masses) -> tuple[Any, Any, Any]:
-            uniforms = open_uniform(rng_key, (k + noise_size(left, k),), batch)
-            return *race(uniforms[k:], left, k), uniforms[:k]
+            noise = exponential(rng_key, (k + noise_size(left, k),), batch)
+            return *race(noise[k:], left, k), noise[:k]
 
         return rejection_loop(
             masses(logits),
@@ -130,7 +130,7 @@ def rejection_loop(
 
     :param prior: masses that sum to one.
     :param randomness: `(batch number, what is left) -> (outcomes in draw order, which exist, coins)`;
-        the coins are uniforms in (0, 1), one for each candidate, that decide how often an accepted
+        the coins are standard exponentials, one for each candidate, that decide how often an accepted
         outcome comes again before the next candidate does.
     """
     zero = jnp.float32(0.0)
@@ -156,7 +156,7 @@ def rejection_loop(
     )
 
     def body(course: Course) -> Course:
-        outcomes, exist, uniforms = randomness(course.batch, course.left)
+        outcomes, exist, coins = randomness(course.batch, course.left)
         mass = jnp.where(exist, course.left.of(outcomes), 0.0)
         log_factors = jax.vmap(log_factor)(outcomes)
         left = course.left.remove(outcomes, course.running & exist)
@@ -172,7 +172,7 @@ def rejection_loop(
                 mass[j],
                 log_factors[j],
                 after[j],
-                uniforms[j],
+                coins[j],
                 estimator,
                 max_rejects,
             )
@@ -192,7 +192,7 @@ def _candidate(
     mass: Array,
     log_factor: Array,
     after: Array,
-    uniform: Array,
+    coin: Array,
     estimator: Estimator,
     max_rejects: int | None,
 ) -> Course:
@@ -223,14 +223,13 @@ def _candidate(
             log_phantoms += log_phantom(kept_after, rejected, jnp.where(given_up, 1, 0))
 
     if estimator.returns_accepted:
-        # The next draw meets an accepted outcome with probability accepted / (accepted + after);
-        # P(repeats >= n) is its n-th power. With nothing else left it is 1 and the repeats are endless.
+        # The next draw meets an accepted outcome with probability r = accepted / (accepted + after);
+        # P(repeats >= n) = r**n = P(coin >= -n log r). With nothing else left, r = 1: endless repeats.
         some = running & (accepts > 0)
-        log_ratio = -jnp.log1p(after / jnp.where(some, accepted, 1.0))
+        minus_log_ratio = jnp.log1p(after / jnp.where(some, accepted, 1.0))
         left = estimator.max_accepts - accepts
-        repeats = jnp.where(
-            log_ratio < 0, jnp.log(uniform) / jnp.where(log_ratio < 0, log_ratio, -1.0), jnp.inf
-        )
+        endless = minus_log_ratio <= 0
+        repeats = jnp.where(endless, jnp.inf, coin / jnp.where(endless, 1.0, minus_log_ratio))
         repeats = jnp.minimum(repeats, left.astype(jnp.float32)).astype(jnp.int32)
         repeats = jnp.where(some, repeats, 0)
         if estimator.num_nodes:

@@ -76,7 +76,7 @@ def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
         # What comes after the loop's end must not matter: any order will do.
         rest = [j for j in np.flatnonzero(p > 0) if j not in leaf.order]
         order[i, : len(leaf.order) + len(rest)] = [*leaf.order, *rest]
-        coins[i, : len(leaf.coins)] = leaf.coins
+        coins[i, : len(leaf.coins)] = -np.log(leaf.coins)
     run = compiled(estimator, batch_size, max_rejects)
     args = jnp.asarray(p, jnp.float32), jnp.asarray(log_factor, jnp.float32)
     draws = [run(*args, order[i : i + CHUNK], coins[i : i + CHUNK]) for i in range(0, size, CHUNK)]

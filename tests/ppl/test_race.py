@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sentax.ppl.race import draw, masses, noise_size, race
-from sentax.ppl.uniform import open_uniform, threefry
+from sentax.ppl.uniform import exponential, open_uniform, threefry
 
 
 def test_threefry_is_jaxs_own():
@@ -43,7 +43,7 @@ def test_order_is_plackett_luce(k):
     n = 60_000
 
     def one(key):
-        outcomes, exist = race(open_uniform(key, (noise_size(left, k),)), left, k)
+        outcomes, exist = race(exponential(key, (noise_size(left, k),)), left, k)
         return outcomes, exist
 
     outcomes, exist = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(k), n))
@@ -75,7 +75,7 @@ def test_tail_outcomes_come_at_their_rate():
     size = noise_size(left, 1)
 
     def chunk(key):
-        one = lambda key: race(open_uniform(key, (size,)), left, 1)[0][0] == 133
+        one = lambda key: race(exponential(key, (size,)), left, 1)[0][0] == 133
         return jax.vmap(one)(jax.random.split(key, 20_000)).sum()
 
     hits = int(
@@ -87,7 +87,7 @@ def test_tail_outcomes_come_at_their_rate():
 @pytest.mark.parametrize("V", [1, 2, 3, 5, 16, 17, 100])
 def test_every_outcome_comes_once(V):
     left = masses(jnp.zeros(V))
-    outcomes, exist = race(open_uniform(jax.random.key(V), (noise_size(left, V),)), left, V)
+    outcomes, exist = race(exponential(jax.random.key(V), (noise_size(left, V),)), left, V)
     assert sorted(outcomes[exist].tolist()) == list(range(V))
 
 

@@ -10,7 +10,7 @@ from jax.extend import core as jcore
 from jax.interpreters import partial_eval as pe
 
 
-def hoist(fn: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
+def hoist(fn: Callable[[Any], Any], example: Any) -> tuple[Callable[[Any], Any], bool]:
     """`fn` with everything computed now that does not depend on its argument, and nothing that is unused.
 
     A factor met in re-execution drags the whole step along: the language model's forward pass above
@@ -19,6 +19,7 @@ def hoist(fn: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
 
     :param fn: a traceable function of one array.
     :param example: an array, or its shape and dtype.
+    :return: the function, and whether what is left of it calls back to Python.
     """
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(example)
     jaxpr, used_inputs = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -42,7 +43,7 @@ def hoist(fn: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
         _evaluate(later, values)
         return jax.tree.unflatten(treedef, [_read(v, values) for v in jaxpr.outvars])
 
-    return rest
+    return rest, _calls_host(later)
 
 
 def forwarded(closed: jcore.ClosedJaxpr, num_carry: int) -> list[bool]:
@@ -52,21 +53,12 @@ def forwarded(closed: jcore.ClosedJaxpr, num_carry: int) -> list[bool]:
     return [inner is outer for inner, outer in pairs]
 
 
-def calls_host(closed: jcore.ClosedJaxpr) -> bool:
-    """Whether a callback to Python occurs anywhere inside."""
-    return _calls_host(closed.jaxpr)
-
-
-def _calls_host(jaxpr: Any) -> bool:
-    for equation in jaxpr.eqns:
+def _calls_host(equations: Any) -> bool:
+    for equation in equations:
         if "callback" in equation.primitive.name:
             return True
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
-        ):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns") and _calls_host(inner):
-                return True
+        if any(_calls_host(inner.eqns) for inner in jcore.jaxprs_in_params(equation.params)):
+            return True
     return False
 
 

@@ -25,7 +25,7 @@ from sentax.inference.messengers import (
     prior_correction,
     unmasked,
 )
-from sentax.inference.partial import calls_host, hoist
+from sentax.inference.partial import hoist
 from sentax.ppl.token import TokenDistribution
 
 _KERNEL_KEYS = 1_000_003
@@ -91,14 +91,14 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
                     raise UnsupportedProgram(f"site {site.name!r} occurs twice in one step") from None
                 living = _weigh(active, _with_kernels(listener.terms, weights))
                 support = unmasked(site.fn).enumerate_support(expand=False)
-                asking = hoist_factor(f, carry, x, site, support, drawn, listen)
+                log_factor, on_host = hoist_factor(f, carry, x, site, support, drawn, listen)
                 result = kernel.draw(
                     # Listeners fold 1, 2, ... into the step's key, a kernel draws on its streams: no clash.
                     random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)) if drawn else rng_key,
                     _table(site.fn, support),
-                    asking,
+                    log_factor,
                     active=living,
-                    calls_host=asking.calls_host,
+                    calls_host=on_host,
                 )
                 drawn = drawn | {site.name: support[result.outcome]}
                 weights[site.name] = result.log_weight
@@ -126,18 +126,6 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
     return step
 
 
-class FactorOf:
-    """A candidate's log-factor: the program re-executed with it, up to the next latent site."""
-
-    def __init__(self, fn: Callable[[Array], Array], dtype: Any) -> None:
-        example = jax.ShapeDtypeStruct((), jnp.int32)
-        self.calls_host = calls_host(jax.make_jaxpr(fn)(example))
-        self.fn = hoist(fn, example)
-
-    def __call__(self, outcome: Int[Array, ""]) -> Float[Array, ""]:
-        return self.fn(outcome)
-
-
 def hoist_factor(
     f: Callable[..., Any],
     carry: Any,
@@ -146,7 +134,12 @@ def hoist_factor(
     support: Array,
     drawn: dict[str, Any],
     listen: Callable[..., StepListener],
-) -> FactorOf:
+) -> tuple[Callable[[Any], Any], bool]:
+    """A candidate's log-factor: the step re-executed with it, up to the next latent site.
+
+    :return: the function of the outcome's index, and whether it calls back to Python.
+    """
+
     def log_factor(outcome: Int[Array, ""]) -> Float[Array, ""]:
         value = support[outcome]
         listener = listen(drawn | {site.name: value}, site.name)
@@ -159,7 +152,7 @@ def hoist_factor(
         correction = prior_correction(site.fn, value, site.scale)
         return total if correction is None else total + correction
 
-    return FactorOf(log_factor, support.dtype)
+    return hoist(log_factor, jax.ShapeDtypeStruct((), jnp.int32))
 
 
 def _with_kernels(terms: list[Term], weights: dict[str, Any]) -> list[Term]:

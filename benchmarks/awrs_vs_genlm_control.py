@@ -18,6 +18,9 @@ text is checked against the pattern with Python's `re`, and the evidence estimat
 * `generate + xgrammar`: `transformers` draws N sequences under the exact mask. No weights, no resampling:
   local constraining, the floor of what the peers' stack can do.
 
+Everything is measured twice: with the threads that each library takes by itself, and with one thread each,
+which costs every system less CPU time (torch's threads spin while they wait) and more wall time.
+
 Two installs, the CPU build of torch first; peers that do not fit into this environment can have their
 own (`--peer-python PATH`). On a busy machine the figures mean nothing: the load is recorded::
 
@@ -225,9 +228,7 @@ SYSTEMS = {
 }
 
 
-def measure(
-    workers: dict[str, Worker], case: str, particles: int, repeats: int, log: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(workers: dict[str, Worker], case: str, particles: int, repeats: int) -> dict[str, Any]:
     """One case at one N: every system warmed up, then the repeats, interleaved."""
     limits = dict.fromkeys(workers, CASES[case].max_tokens)
 
@@ -239,7 +240,6 @@ def measure(
             raise AssertionError(f"{system} let {wrong[0]!r} through")
         return answer
 
-    log(f"{case}, N = {particles}")
     first: dict[str, float] = {}
     for system in workers:
         first[system] = ask(system, 1000)["wall"]
@@ -251,6 +251,34 @@ def measure(
         for system in workers:
             samples[system].append(ask(system, seed))
     return {name: summarise(runs) | {"first_run_s": round(first[name], 2)} for name, runs in samples.items()}
+
+
+def run(options: argparse.Namespace, threads: int, log: Callable[[str], None]) -> list[dict[str, Any]]:
+    """All cases and numbers of particles, in processes with so many threads."""
+    processes: dict[str, Worker] = {}
+    workers: dict[str, Worker] = {}
+    results = []
+    try:
+        for system in (name for name in SYSTEMS if name in options.systems):
+            serving = "sentax" if system == "unconstrained" else system  # one process for both of ours
+            if serving not in processes:
+                python = sys.executable if serving == "sentax" else options.peer_python
+                command = [python, __file__, "--worker", serving, "--checkpoint", options.checkpoint]
+                processes[serving] = Worker(command, threads)
+            if processes[serving].missing:
+                log(f"{system} is left out: {processes[serving].missing}")
+            else:
+                workers[system] = processes[serving]
+        for case in options.cases:
+            for particles in options.particles:
+                log(f"{case}, N = {particles}, threads: {threads or 'own'}")
+                systems = measure(workers, case, particles, options.repeats)
+                what = {"case": case, "particles": particles, "threads": threads}
+                results.append(what | {"ratios": compare(systems), "systems": systems})
+    finally:
+        for process in processes.values():
+            process.close()
+    return results
 
 
 def compare(systems: dict[str, Any]) -> dict[str, float]:
@@ -273,15 +301,17 @@ def print_results(results: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(title="milliseconds per token per particle")
-    for column in ("case", "N", "system"):
+    for column in ("threads", "case", "N", "system"):
         table.add_column(column)
     for column in ("CPU", "quartiles", "wall", "CPU / sentax", "CPU a step", "checks", "first run, s"):
         table.add_column(column, justify="right")
     lines = []
     for result in results:
+        threads = str(result["threads"] or "own")
         for name, entry in result["systems"].items():
             cpu, ratio = entry["cpu_ms_per_token"], result["ratios"].get(name)
             table.add_row(
+                threads,
                 result["case"],
                 str(result["particles"]),
                 name,
@@ -299,7 +329,8 @@ def print_results(results: list[dict[str, Any]]) -> None:
                 least = TARGETS.get(name)
                 met = ratio >= least if least else ratio <= TARGET_OVERHEAD
                 goal = f"at least {least:g}" if least else f"at most {TARGET_OVERHEAD}"
-                lines.append(f"{name}: {ratio:.2f} times, wanted {goal}: {'met' if met else 'MISSED'}")
+                verdict = "met" if met else "MISSED"
+                lines.append(f"threads: {threads}; {name}: {ratio:.2f} times, wanted {goal}: {verdict}")
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     for line in lines:
@@ -312,6 +343,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--particles", type=int, nargs="+", default=[1, 10, 32])
     add("--repeats", type=int, default=11)
+    add("--threads", type=int, nargs="+", default=[0, 1], help="0: as each library likes")
     add("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     add("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     add("--checkpoint", default=str(ROOT / "models" / "embedded"), help="a directory in Hugging Face layout")
@@ -323,7 +355,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.worker:
         return serve(lambda: SYSTEMS[options.worker](options.checkpoint))
     if options.quick:
-        options.particles, options.repeats, options.cases = [4], 1, options.cases[:1]
+        options.particles, options.repeats = [4], 1
+        options.cases, options.threads = options.cases[:1], options.threads[-1:]
 
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -331,28 +364,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = surroundings(Path(options.checkpoint), PACKAGES, options.peer_python)
     if report["load"] > 1:
         log(f"the machine is busy (load {report['load']}): the figures will not be good")
-    processes: dict[str, Worker] = {}
-    workers: dict[str, Worker] = {}
-    results = []
-    try:
-        for system in (name for name in SYSTEMS if name in options.systems):
-            serving = "sentax" if system == "unconstrained" else system  # one process for both of ours
-            if serving not in processes:
-                python = sys.executable if serving == "sentax" else options.peer_python
-                command = [python, __file__, "--worker", serving, "--checkpoint", options.checkpoint]
-                processes[serving] = Worker(command)
-            if processes[serving].missing:
-                log(f"{system} is left out: {processes[serving].missing}")
-            else:
-                workers[system] = processes[serving]
-        for case in options.cases:
-            for particles in options.particles:
-                systems = measure(workers, case, particles, options.repeats, log)
-                ratios = compare(systems)
-                results.append({"case": case, "particles": particles, "ratios": ratios, "systems": systems})
-    finally:
-        for process in processes.values():
-            process.close()
+    results = [result for threads in options.threads for result in run(options, threads, log)]
     print_results(results)
     report |= {"load_at_end": round(os.getloadavg()[0], 2), "repeats": options.repeats, "results": results}
     options.out.parent.mkdir(parents=True, exist_ok=True)

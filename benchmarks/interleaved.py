@@ -86,11 +86,14 @@ class Worker:
     """A worker process, seen from the parent.
 
     :param command: of a process that calls :func:`serve`.
+    :param threads: that OpenMP, MKL and JAX may use on a CPU; 0 leaves it to them.
     """
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], threads: int = 0) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
+        if threads:
+            quiet |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC"), str(threads))
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -114,7 +114,7 @@ def test_text_as_str_waits_for_whole_characters():
 
 
 def test_long_texts_are_rebuilt_from_the_trie(monkeypatch):
-    monkeypatch.setattr(trie, "_CACHED_TEXTS", 8)
+    monkeypatch.setattr(trie, "_MAX_SESSIONS", 8)
     asked = Recorder()
     lanes = jnp.stack([tokens(*(bytes([97 + (i + j) % 7]) for j in range(40))) for i in range(20)])
     run(predicate(asked), lanes)

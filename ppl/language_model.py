@@ -18,6 +18,11 @@ class VocabularyLike(Protocol):
     def size(self) -> int: ...
 
     @property
+    def tokens(self) -> tuple[bytes, ...]:
+        """The bytes of every token, on the host; empty for end-of-text, specials and padding."""
+        ...
+
+    @property
     def end_of_text(self) -> int:
         """The one id that ends a text."""
         ...

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
+
+if TYPE_CHECKING:
+    from sentax.ppl.constraints.masks import Masker, NoMask
+    from sentax.ppl.language_model import VocabularyLike
 
 PAD = 256
 """The value that pads a token's bytes to the vocabulary's common length; every constraint skips it."""
@@ -79,6 +83,18 @@ class Constraint:
         del needed
         state = self.step(state, token)
         return state, jnp.where(end, self.accepts(state), self.alive(state))
+
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        """The memory for masks over a vocabulary, or why there are none.
+
+        :param vocabulary: the tokens.
+        :param stop: a byte that ends a text like end-of-text does; it and what follows it in its token
+            are not part of the text.
+        """
+        from sentax.ppl.constraints.masks import NoMask
+
+        del vocabulary, stop
+        return NoMask(f"{type(self).__name__} has no mask")
 
     def matches(self, text: bytes | str) -> bool:
         """Whether a whole text, taken as one token, is in the set: a check by hand, outside `jit`.

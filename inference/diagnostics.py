@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from sentax.inference.engine import Population
+from sentax.inference.sites import SiteNumbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Diagnostics:
     :param steps: for each scan, the steps run before every particle was done.
     :param surviving_lineages: particles of the beginning that a living particle descends from.
     :param dead: particles of weight zero at the end.
+    :param methods: by kernel site, how its outcomes were drawn; with the reason where masks were wanted
+        and the constraint has none.
     :param compile_time: seconds to trace and compile, 0 if the program was there already.
     :param run_time: seconds to run.
     """
@@ -34,6 +37,7 @@ class Diagnostics:
     steps: tuple[int, ...]
     surviving_lineages: int
     dead: int
+    methods: dict[str, str]
     compile_time: float
     run_time: float
 
@@ -46,9 +50,8 @@ class Diagnostics:
         return dataclasses.asdict(self) | {"checks_per_token": self.checks_per_token}
 
 
-def diagnose(population: Population, names: list[str], compile_time: float, run_time: float) -> Diagnostics:
+def diagnose(population: Population, sites: SiteNumbers, compile_time: float, run_time: float) -> Diagnostics:
     """Reads a population's figures off."""
-    del names
     alive = np.asarray(population.log_weights) > -np.inf
     origin = np.arange(len(alive))
     # From the last scan back: whom each living particle descends from at the beginning.
@@ -64,6 +67,10 @@ def diagnose(population: Population, names: list[str], compile_time: float, run_
         steps=steps,
         surviving_lineages=len(set(origin[alive].tolist())),
         dead=int((~alive).sum()),
+        methods={
+            name: f"{method} ({sites.unmasked[name]})" if name in sites.unmasked else method
+            for name, method in sites.methods.items()
+        },
         compile_time=compile_time,
         run_time=run_time,
     )

@@ -9,7 +9,6 @@ place: so that after a resampling every Python variable holds its ancestor's val
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from sentax.inference import lanes
 from sentax.inference.filter import FilterConfig, Weight, run_scan
 from sentax.inference.kernels.base import Kernel
 from sentax.inference.messengers import OuterListener, ScanReached, fresh_stack
+from sentax.inference.sites import SiteNumbers as SiteNumbers
 
 
 class Population(NamedTuple):
@@ -53,18 +53,6 @@ class Population(NamedTuple):
 SHARED = ("ess", "resampled", "steps")
 
 
-class SiteNumbers:
-    """Numbers for site names, handed out while tracing, so that a death can be told by its factor's name."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __call__(self, name: str) -> int:
-        if name not in self.names:
-            self.names.append(name)
-        return self.names.index(name)
-
-
 def run_particles(
     kernel: Kernel,
     config: FilterConfig,
@@ -79,15 +67,17 @@ def run_particles(
     axes: Any = Population._make(None if field in SHARED else 0 for field in Population._fields)
 
     def particle(key: Array) -> Population:
-        return _run_particle(kernel, config, numbers, key, key_shared, args, kwargs)
+        return _run_particle(kernel, config, numbers, lanes.spread(key, config.mesh), key_shared, args, kwargs)
 
-    return jax.vmap(particle, out_axes=axes, axis_name=lanes.PARTICLES)(keys)
+    over_devices = None if config.mesh is None else lanes.PARTICLES
+    vectorised = jax.vmap(particle, out_axes=axes, axis_name=lanes.PARTICLES, spmd_axis_name=over_devices)
+    return lanes.everywhere(vectorised(keys), config.mesh)
 
 
 def _run_particle(
     kernel: Kernel,
     config: FilterConfig,
-    numbers: Callable[[str], int],
+    numbers: SiteNumbers,
     rng_key: Array,
     shared_key: Array,
     args: tuple,
@@ -102,7 +92,7 @@ def _run_particle(
     twists: dict[str, Any] = {}
     while True:
         stage = len(scans)
-        listener = OuterListener(rng_key, values, conds, scans)
+        listener = OuterListener(rng_key, values, conds, scans, numbers.unmasked if kernel.use_masks else None)
         listener.twists = dict(twists)
         try:
             with fresh_stack(), listener:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core as jcore
+from jax.sharding import NamedSharding
 
 
 class Executable:
@@ -34,7 +35,13 @@ class Executable:
         traced = [isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves]
         arrays = [jax.numpy.asarray(leaf) for leaf, t in zip(leaves, traced, strict=True) if t]
         static = tuple(None if t else (type(leaf), leaf) for leaf, t in zip(leaves, traced, strict=True))
-        key = (treedef, static, tuple((a.shape, a.dtype, getattr(a, "weak_type", False)) for a in arrays))
+        # A program compiled for one placement on a mesh takes no other.
+        key = (
+            treedef,
+            static,
+            tuple((a.shape, a.dtype, getattr(a, "weak_type", False)) for a in arrays),
+            tuple(a.sharding if isinstance(a.sharding, NamedSharding) else None for a in arrays),
+        )
         try:
             known = key in self.compiled
         except TypeError as error:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax, random
 from jax.extend import core as jcore
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from sentax.inference import lanes
@@ -17,6 +18,7 @@ from sentax.inference.kernels.base import Kernel
 from sentax.inference.messengers import Scan
 from sentax.inference.partial import forwarded
 from sentax.inference.resampling import Resampler
+from sentax.inference.sites import SiteNumbers
 from sentax.inference.step import StepOutput, StepShape, make_step
 
 
@@ -27,12 +29,14 @@ class FilterConfig:
     :param ess_threshold: resample before a step when the effective sample size is under this
         fraction of the number of particles; 0 never does.
     :param progress: called on the host with (scan, step, length), if given.
+    :param mesh: the devices that particles are spread over, if several.
     """
 
     num_particles: int
     ess_threshold: float
     resampler: Resampler
     progress: Callable[[int, Any, int], None] | None = None
+    mesh: Mesh | None = None
 
 
 class Weight(NamedTuple):
@@ -119,20 +123,21 @@ def run_scan(
     twists: dict[str, Any],
     rng_key: Array,
     shared_key: Array,
-    number_of: Callable[[str], int],
+    numbers: SiteNumbers,
     place: int,
 ) -> tuple[Weight, ScanTrace]:
     """Runs the filter; call it under `vmap` over the particle axis.
 
     :param rng_key: this particle's; `shared_key`: the same for all (resampling).
-    :param number_of: site name -> number, for the account of deaths.
+    :param numbers: of site names, for the account of deaths.
     :param place: the scan's number.
     """
     T = scan.length
     xs = jax.tree.map(lambda x: x[::-1], scan.xs) if scan.reverse else scan.xs
     init = jax.tree.map(jnp.asarray, scan.init)
     step, shape, twists = _close(scan, kernel, init, xs, twists, rng_key)
-    numbers = tuple(number_of(name) for name in shape.names)
+    factors = tuple(numbers(name) for name in shape.names)
+    numbers.methods.update(shape.methods)
     steps = _first(step, init, xs, twists, rng_key)
 
     # A carry leaf that a step hands on untouched is a constant of the loop, and so is what `f` captured.
@@ -163,7 +168,7 @@ def run_scan(
         )
         ancestor = ancestors[lanes.index()]
         # On steps without resampling nothing is copied.
-        state = (loop.moving, loop.twists, loop.done, loop.weight)
+        state = lanes.spread((loop.moving, loop.twists, loop.done, loop.weight), config.mesh)
         moving, twists_now, done, before = lax.cond(need, lambda s: lanes.take(s, ancestor), lambda s: s, state)
         before = before._replace(
             log_weight=jnp.where(need, 0.0, before.log_weight),
@@ -173,7 +178,7 @@ def run_scan(
         x = jax.tree.map(lambda leaf: leaf[loop.t], xs)
         alive = before.log_weight > -jnp.inf
         out = steps(consts, carry, x, loop.t, keys[loop.t], twists_now, alive)
-        after = before.multiply(out.terms, numbers, (place, loop.t))
+        after = before.multiply(out.terms, factors, (place, loop.t))
         changing = [leaf for leaf, c in zip(jax.tree.leaves(out.carry), constant, strict=True) if not c]
         busy = alive & ~done
         done_next = out.done

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 PARTICLES = "particles"
@@ -28,6 +29,37 @@ def any_of(condition: Bool[Array, ""], axis_name: str | None = PARTICLES) -> Boo
     `select` over its state: JAX sees that the predicate does not depend on the particle.
     """
     return condition if axis_name is None else lax.pmax(condition.astype(jnp.int32), axis_name) > 0
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh with a particle axis that some array of `tree` lives on, if there is one."""
+    for leaf in jax.tree.leaves(tree):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and PARTICLES in sharding.mesh.axis_names:
+            return sharding.mesh
+    return None
+
+
+def spread(x: Any, mesh: Mesh | None) -> Any:
+    """`x`, with every leaf that differs between particles cut along the mesh's particle axis.
+
+    Takes effect under `vmap(..., spmd_axis_name=PARTICLES)`. The other axes are XLA's to cut.
+    """
+    if mesh is None:
+        return x
+
+    def constrained(leaf: Array) -> Array:
+        spec = PartitionSpec(*(PartitionSpec.UNCONSTRAINED for _ in range(leaf.ndim)))
+        return lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(constrained, x)
+
+
+def everywhere(x: Any, mesh: Mesh | None) -> Any:
+    """`x`, whole on every device, so that every process can read it."""
+    if mesh is None:
+        return x
+    return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec())), x)
 
 
 def index() -> Int[Array, ""]:

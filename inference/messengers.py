@@ -16,6 +16,7 @@ from numpyro.distributions import Distribution, MaskedDistribution
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from sentax.inference.errors import UnsupportedProgram
+from sentax.ppl.constraints.masks import NoMask
 
 
 @contextlib.contextmanager
@@ -192,10 +193,19 @@ class OuterListener(Listener):
     """The program from its top: replays the scans that are done, leaves at the next one.
 
     :param scans: results of the scans already run; weights before the last of them are counted.
+    :param unmasked: filled with the reasons of the sites that have no mask; None if none is wanted.
     """
 
-    def __init__(self, rng_key: Any, values: dict[str, Any], conds: list[Any], scans: list[Any]) -> None:
+    def __init__(
+        self,
+        rng_key: Any,
+        values: dict[str, Any],
+        conds: list[Any],
+        scans: list[Any],
+        unmasked: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(rng_key, values, conds)
+        self.unmasked = unmasked
         self.scans = scans
         self.num_scans = 0
         self.texts: dict[str, Any] = {}
@@ -211,6 +221,12 @@ class OuterListener(Listener):
             self.texts[msg["details"]["name"]] = msg["value"]
         elif msg["type"] == "sentax_require":
             self.required[msg["details"]["message"]] = msg["value"]
+        elif msg["type"] == "sentax_masker" and self.unmasked is not None:
+            masker = msg["details"]["make"]()
+            if isinstance(masker, NoMask):
+                self.unmasked[msg["details"]["name"]] = masker.reason
+            else:
+                msg["value"] = masker
 
     def twist(self, name: str, value: Any) -> None:
         if self.num_scans == len(self.scans):
@@ -256,6 +272,7 @@ class StepListener(Listener):
     :param kernel_sites: names and values the kernel has drawn in this step, in order.
     :param twists: the values at the beginning of the step.
     :param stop_after: leave at the latent site after this one (a candidate's re-execution).
+    :param masked: whether that candidate is among those that its site's mask lets through.
     """
 
     def __init__(
@@ -266,9 +283,12 @@ class StepListener(Listener):
         twists: dict[str, Any],
         kernel_sites: dict[str, Any],
         stop_after: str | None = None,
+        masked: bool = False,
     ) -> None:
         super().__init__(rng_key, values, conds)
         self.twists = dict(twists)
+        self.masked = masked
+        self.masks: dict[str, Any] = {}
         self.kernel_sites = kernel_sites
         self.stop_after = stop_after
         self.segment: str | None = None
@@ -278,6 +298,10 @@ class StepListener(Listener):
         super().process_message(msg)
         if msg["type"] == "sentax_finish":
             self.finish = (msg["value"], msg["details"])
+        elif msg["type"] == "sentax_mask":
+            self.masks[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_masked":
+            msg["value"] = self.masked and msg["details"]["name"] == self.stop_after
 
     def add(self, name: str, value: Any) -> None:
         super().add(name, value)

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core as jcore
 from jax.interpreters import partial_eval as pe
 
 
-def hoist(fn: Callable[[Any], Any], example: Any) -> tuple[Callable[[Any], Any], bool]:
-    """`fn` with everything computed now that does not depend on its argument, and nothing that is unused.
+class Hoisted(NamedTuple):
+    """What is left of a function after :func:`hoist`.
+
+    :param varies: whether its value depends on its arguments.
+    :param calls_host: whether what is left calls back to Python.
+    """
+
+    fn: Callable[..., Any]
+    varies: bool
+    calls_host: bool
+
+
+def hoist(fn: Callable[..., Any], *examples: Any) -> Hoisted:
+    """`fn` with everything computed now that does not depend on its arguments, and nothing that is unused.
 
     A factor met in re-execution drags the whole step along: the language model's forward pass above
     all. Its unused part is removed here, not left to the compiler, and its part that does not
     depend on the candidate (a score of the text so far, say) leaves the rejection loop.
 
-    :param fn: a traceable function of one array.
-    :param example: an array, or its shape and dtype.
-    :return: the function, and whether what is left of it calls back to Python.
+    :param fn: a traceable function of arrays.
+    :param examples: for each argument an array, or its shape and dtype.
     """
-    closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(example)
+    closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(*examples)
     jaxpr, used_inputs = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     dependent = set(jaxpr.invars)
     now, later = [], []
@@ -36,14 +47,15 @@ def hoist(fn: Callable[[Any], Any], example: Any) -> tuple[Callable[[Any], Any],
     _evaluate(now, known)
     treedef = jax.tree.structure(out_shape)
 
-    def rest(argument: Any) -> Any:
-        leaves = [x for x, used in zip(jax.tree.leaves(argument), used_inputs, strict=True) if used]
+    def rest(*arguments: Any) -> Any:
+        leaves = [x for x, used in zip(jax.tree.leaves(arguments), used_inputs, strict=True) if used]
         values = dict(known)
         values.update(zip(jaxpr.invars, leaves, strict=True))
         _evaluate(later, values)
         return jax.tree.unflatten(treedef, [_read(v, values) for v in jaxpr.outvars])
 
-    return rest, _calls_host(later)
+    varies = any(isinstance(v, jcore.Var) and v in dependent for v in jaxpr.outvars)
+    return Hoisted(rest, varies, _calls_host(later))
 
 
 def forwarded(closed: jcore.ClosedJaxpr, num_carry: int) -> list[bool]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
+from jax.sharding import Mesh
 
 from sentax.inference.diagnostics import Diagnostics, deaths, diagnose
 from sentax.inference.engine import Population, SiteNumbers, run_particles
@@ -17,7 +18,7 @@ from sentax.inference.errors import InvalidWeight, NoSurvivingParticles
 from sentax.inference.executable import Executable
 from sentax.inference.filter import FilterConfig
 from sentax.inference.kernels.base import Kernel
-from sentax.inference.lanes import effective_sample_size
+from sentax.inference.lanes import PARTICLES, effective_sample_size, mesh_of
 from sentax.inference.progress import Progress
 from sentax.inference.resampling import Resampler, systematic
 from sentax.inference.summary import format_summary
@@ -83,19 +84,21 @@ class SMC:
         self.progress = Progress() if progress_bar else None
         self._executable = Executable(self._particles)
         self._population: Population | None = None
-        self._names: list[str] = []
+        self._sites = SiteNumbers()
         self._rng_key: Any = None
         self._times = (0.0, 0.0)
+        self._mesh: Mesh | None = None
 
-    def _particles(self, rng_key: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Population, list[str]]:
+    def _particles(self, rng_key: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Population, SiteNumbers]:
         config = FilterConfig(
             self.num_particles,
             self.ess_threshold,
             self.resampling,
             self.progress.step if self.progress else None,
+            self._mesh,
         )
         numbers = SiteNumbers()
-        return run_particles(self.kernel, config, numbers, rng_key, args, kwargs), numbers.names
+        return run_particles(self.kernel, config, numbers, rng_key, args, kwargs), numbers
 
     def run(self, rng_key: Any, *args: Any, **kwargs: Any) -> None:
         """Runs the program and keeps the results.
@@ -112,10 +115,16 @@ class SMC:
         if not (isinstance(rng_key, jax.Array) and jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)):
             rng_key = random.wrap_key_data(jnp.asarray(rng_key, jnp.uint32))
         self._population = None
+        self._mesh = mesh_of((args, kwargs))
+        if self._mesh is not None and self.num_particles % self._mesh.shape[PARTICLES]:
+            raise ValueError(
+                f"num_particles={self.num_particles} is not a multiple of the {self._mesh.shape[PARTICLES]} "
+                "devices along the mesh's particle axis"
+            )
         key_run, self._rng_key = random.split(rng_key)
         started = time.perf_counter()
         with host_errors(), self.progress or contextlib.nullcontext():
-            population, self._names = self._executable(key_run, args, kwargs)
+            population, self._sites = self._executable(key_run, args, kwargs)
             population = jax.block_until_ready(population)
         self._times = (
             self._executable.compile_time,
@@ -127,7 +136,7 @@ class SMC:
         self._population = population
         invalid = np.asarray(population.weight.invalid)
         if (invalid >= 0).any():
-            name = self._names[int(invalid[invalid >= 0][0])]
+            name = self._sites.names[int(invalid[invalid >= 0][0])]
             self._population = None
             raise InvalidWeight(
                 f"factor {name!r} was NaN or +inf in {int((invalid >= 0).sum())} of "
@@ -167,7 +176,7 @@ class SMC:
     @property
     def diagnostics(self) -> Diagnostics:
         """What the run cost and how the particles fared."""
-        return diagnose(self.population, self._names, *self._times)
+        return diagnose(self.population, self._sites, *self._times)
 
     def get_weighted_samples(self) -> tuple[dict[str, Any], np.ndarray]:
         """Sites with a leading particle axis (`[N, T, ...]` inside a scan), and log-weights `[N]`."""
@@ -218,7 +227,7 @@ class SMC:
     def _surviving(self) -> np.ndarray:
         log_weights = self.log_weights
         if np.isneginf(log_weights).all():
-            raise NoSurvivingParticles(deaths(self.population, self._names))
+            raise NoSurvivingParticles(deaths(self.population, self._sites.names))
         return log_weights
 
     def _probabilities(self) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro.primitives import Messenger
 
 from sentax.inference.errors import UnsupportedProgram
-from sentax.inference.kernels.base import Kernel
+from sentax.inference.kernels.base import Factor, Kernel
 from sentax.inference.messengers import (
     Scan,
     SegmentDone,
@@ -26,6 +28,7 @@ from sentax.inference.messengers import (
     unmasked,
 )
 from sentax.inference.partial import hoist
+from sentax.ppl.constraints.host import in_order
 from sentax.ppl.token import TokenDistribution
 
 _KERNEL_KEYS = 1_000_003
@@ -55,11 +58,13 @@ class StepShape:
     """What tracing a step tells about it, beside its arrays.
 
     :param names: the site of each of the step's terms.
+    :param methods: how each of the kernel's sites is drawn.
     :param fill: what each site is in the steps that an early stop leaves out, and `result` what `y` is;
         None if the scan has to run to its end.
     """
 
     names: tuple[str, ...] = ()
+    methods: dict[str, str] = dataclasses.field(default_factory=dict)
     fill: dict[str, Any] | None = None
     result: Any = None
 
@@ -77,8 +82,10 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
         weights: dict[str, Any] = {}
         checks = tokens = jnp.int32(0)
 
-        def listen(substituted: dict[str, Any], stop_after: str | None = None) -> StepListener:
-            return StepListener(rng_key, values, conds, twists, substituted, stop_after)
+        def listen(
+            substituted: dict[str, Any], stop_after: str | None = None, masked: bool = False
+        ) -> StepListener:
+            return StepListener(rng_key, values, conds, twists, substituted, stop_after, masked)
 
         while True:
             listener = listen(drawn)
@@ -91,14 +98,16 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
                     raise UnsupportedProgram(f"site {site.name!r} occurs twice in one step") from None
                 living = _weigh(active, _with_kernels(listener.terms, weights))
                 support = unmasked(site.fn).enumerate_support(expand=False)
-                log_factor, on_host = hoist_factor(f, carry, x, site, support, drawn, listen)
+                mask = listener.masks.get(site.name)
+                factor = hoist_factor(f, carry, x, site, support, drawn, listen, mask is not None)
+                shape.methods[site.name] = _method(kernel, mask is not None, factor)
                 result = kernel.draw(
                     # Listeners fold 1, 2, ... into the step's key, a kernel draws on its streams: no clash.
                     random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)) if drawn else rng_key,
                     _table(site.fn, support),
-                    log_factor,
+                    factor,
                     active=living,
-                    calls_host=on_host,
+                    mask=mask,
                 )
                 drawn = drawn | {site.name: support[result.outcome]}
                 weights[site.name] = result.log_weight
@@ -134,15 +143,16 @@ def hoist_factor(
     support: Array,
     drawn: dict[str, Any],
     listen: Callable[..., StepListener],
-) -> tuple[Callable[[Any], Any], bool]:
+    masked: bool = False,
+) -> Factor:
     """A candidate's log-factor: the step re-executed with it, up to the next latent site.
 
-    :return: the function of the outcome's index, and whether it calls back to Python.
+    :param masked: whether candidates come from the site's mask, so that only what that leaves open counts.
     """
 
     def log_factor(outcome: Int[Array, ""]) -> Float[Array, ""]:
         value = support[outcome]
-        listener = listen(drawn | {site.name: value}, site.name)
+        listener = listen(drawn | {site.name: value}, site.name, masked)
         try:
             with fresh_stack(), listener:
                 f(carry, x)
@@ -152,7 +162,23 @@ def hoist_factor(
         correction = prior_correction(site.fn, value, site.scale)
         return total if correction is None else total + correction
 
-    return hoist(log_factor, jax.ShapeDtypeStruct((), jnp.int32))
+    def ordered(outcome: Any, patience: Any, worth: Any) -> tuple[Any, Any]:
+        with in_order(patience, worth) as asked:
+            value = log_factor(outcome)
+        return value, functools.reduce(operator.and_, asked, jnp.ones((), bool))
+
+    index = jax.ShapeDtypeStruct((), jnp.int32)
+    plain = hoist(log_factor, index)
+    if not plain.calls_host:
+        return Factor(plain.fn, varies=plain.varies)
+    return Factor(plain.fn, hoist(ordered, index, index, index).fn)
+
+
+def _method(kernel: Kernel, masked: bool, factor: Factor) -> str:
+    """How a site is drawn, for the diagnostics."""
+    if not masked:
+        return kernel.method
+    return f"masked draw, then {kernel.method}" if factor.varies else "exact masked draw"
 
 
 def _with_kernels(terms: list[Term], weights: dict[str, Any]) -> list[Term]:

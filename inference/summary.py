@@ -29,6 +29,7 @@ def format_summary(smc: Any, *, top: int) -> str:
         f"({diagnostics.dead} dead, {diagnostics.surviving_lineages} lineages survive)",
         f"resampled       {sum(map(len, diagnostics.resampling_steps))} times "
         f"in {sum(diagnostics.steps)} steps",
+        *(f"drawn           {name}: {method}" for name, method in diagnostics.methods.items()),
         f"checks / token  {diagnostics.checks_per_token:.2f}  ({diagnostics.checks} / {diagnostics.tokens})",
         f"time            {diagnostics.compile_time:.2f} s to compile, {diagnostics.run_time:.3f} s to run",
     ]

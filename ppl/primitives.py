@@ -12,6 +12,7 @@ from numpyro.distributions.distribution import Unit
 from numpyro.primitives import _PYRO_STACK, apply_stack
 
 from sentax.ppl.constraints.base import Constraint
+from sentax.ppl.constraints.masks import unpack
 from sentax.ppl.language_model import Context
 from sentax.ppl.text import Text, token_bytes
 from sentax.ppl.token import TokenDistribution
@@ -75,15 +76,26 @@ def generate(
         "into the model's context window",
     )
 
+    # An engine that can use masks over the vocabulary asks for the memory they take; nobody else pays.
+    masker = None
+    if where is not None:
+        masker = _declare("masker", None, name=name, make=lambda: where.masker(vocabulary, stop_byte))
+
     def step(carry: Any, _: None) -> Any:
-        context, state, seam, done, length = carry
+        context, state, seam, done, length, masker = carry
         fn = TokenDistribution(context.logits, forced=end_of_text, when=done)
+        if masker is not None:
+            masker, words = masker.lookup(state, seam, ~done)
+            _declare("mask", unpack(words, vocabulary.size) | done, name=name)
         token = numpyro.sample(name, fn)
         fn.settle(token)
         row, ends = token_bytes(vocabulary, token, seam, stop_byte)
         if where is not None:
             # A finished text has said all its bytes: nothing is asked of it again, at any price.
             state_next, allowed = where.advance(state, row, ends, ~done)
+            if masker is not None and _declare("masked", False, name=name):
+                # The engine draws from the mask: what the mask has decided is not asked of a candidate.
+                allowed = masker.residual(where, state, row, ends, ~done)
             _hard(f"{name}/where", allowed | done)
         else:
             state_next = state
@@ -94,7 +106,7 @@ def generate(
         # Finished texts stay as they are, draw end-of-text for ever and weigh nothing: a run may stop
         # early once every particle is there.
         _declare("finish", ends, fill={name: end_of_text}, result=end_of_text)
-        return (context, state_next, jnp.zeros_like(seam), ends, length), token
+        return (context, state_next, jnp.zeros_like(seam), ends, length, masker), token
 
     start = (
         context.reserve(max_tokens),
@@ -102,8 +114,9 @@ def generate(
         jnp.asarray(context.seam, jnp.int32),
         jnp.asarray(False),
         jnp.asarray(0, jnp.int32),
+        masker,
     )
-    (after, state, _, done, length), tokens = scan(step, start, None, length=max_tokens)
+    (after, state, _, done, length, _), tokens = scan(step, start, None, length=max_tokens)
     if where is not None:
         # `advance` with no bytes: the same question, priced the same way, as at an end-of-text token.
         nothing = jnp.full_like(vocabulary.table[0], 256, dtype=jnp.int32)
@@ -159,14 +172,15 @@ def _hard(name: str, condition: Array) -> None:
     numpyro.sample(name, unit, obs=unit.sample(None), infer={"is_auxiliary": True})
 
 
-def _declare(kind: str, value: Any, **details: Any) -> None:
-    """A message for a sentax engine, if one is listening.
+def _declare(kind: str, value: Any, **details: Any) -> Any:
+    """A message for a sentax engine, if one is listening, which may answer by another value.
 
     It has no "name" of its own: NumPyro's trace records named messages only.
     """
-    if _PYRO_STACK:
-        message = {"type": f"sentax_{kind}", "fn": lambda: None, "args": (), "kwargs": {}, "value": value}
-        apply_stack(message | {"details": details})
+    if not _PYRO_STACK:
+        return value
+    message = {"type": f"sentax_{kind}", "fn": lambda: None, "args": (), "kwargs": {}, "value": value}
+    return apply_stack(message | {"details": details})["value"]
 
 
 def _stop_byte(name: str, stop: str | bytes | None) -> int | None:

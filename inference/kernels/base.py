@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sentax.inference.lanes import PARTICLES
@@ -12,6 +14,39 @@ from sentax.inference.lanes import PARTICLES
 LogFactor = Callable[[Int[Array, ""]], Float[Array, ""]]
 """An outcome's log-factor: everything the program multiplies in before its next latent site.
 `-inf` is a rejection."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Factor:
+    """A log-factor, and what asking for it costs. A plain function will do wherever one is wanted.
+
+    :param value: see :data:`LogFactor`.
+    :param ordered: for factors that call back to Python: `(outcome, patience, worth) ->
+        (log_factor, asked)`, to be vectorised over candidates in draw order. Python looks at them in
+        that order until the `worth` of those it accepts adds up to `patience`; those behind are not `asked`
+        and their log-factor means nothing. None where nothing calls back.
+    :param varies: whether it depends on the outcome at all.
+    """
+
+    value: LogFactor
+    ordered: Callable[[Any, Any, Any], tuple[Float[Array, ""], Bool[Array, ""]]] | None = None
+    varies: bool = True
+
+    def __call__(self, outcome: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.asarray(self.value(outcome), jnp.float32)
+
+    def in_order(
+        self, outcome: Int[Array, ""], patience: Int[Array, ""], worth: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+        """The factor of one candidate among several in draw order, and whether it was asked for."""
+        if self.ordered is None:
+            return self(outcome), jnp.ones((), bool)
+        return self.ordered(outcome, patience, worth)
+
+
+def as_factor(log_factor: LogFactor | Factor) -> Factor:
+    """A :class:`Factor` of any log-factor."""
+    return log_factor if isinstance(log_factor, Factor) else Factor(log_factor)
 
 
 class Draw(NamedTuple):
@@ -40,6 +75,12 @@ class Kernel:
     :param model: a NumPyro model.
     """
 
+    use_masks: bool = False
+    """Whether the engine should prepare constraints' masks over the vocabulary for :meth:`draw`."""
+
+    method: ClassVar[str] = "one check a draw"
+    """How a site without a mask is drawn, in the words of the diagnostics."""
+
     def __init__(self, model: Callable[..., Any]) -> None:
         if not callable(model):
             raise TypeError(
@@ -51,10 +92,10 @@ class Kernel:
         self,
         rng_key: Array,
         logits: Float[Array, " V"],
-        log_factor: LogFactor,
+        log_factor: LogFactor | Factor,
         *,
         active: Bool[Array, ""] | bool = True,
-        calls_host: bool = False,
+        mask: Bool[Array, " V"] | None = None,
         axis_name: str | None = PARTICLES,
     ) -> Draw:
         """One properly weighted draw.
@@ -62,7 +103,8 @@ class Kernel:
         :param logits: log-probabilities of the outcomes up to a constant; `-inf` is impossible.
         :param log_factor: see :data:`LogFactor`.
         :param active: false for a dead particle: any outcome, no checks.
-        :param calls_host: whether `log_factor` calls back to Python, where a needless question is dear.
+        :param mask: outcomes whose factor may be positive; then `log_factor` leaves out what the mask
+            decides, and means nothing for the others. Given only if :attr:`use_masks`.
         :param axis_name: the particle axis of the enclosing `vmap`; None without one.
         """
         raise NotImplementedError

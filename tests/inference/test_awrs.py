@@ -10,6 +10,7 @@ from reference.rejection_tree import courses
 
 import sentax as sx
 from sentax.inference.kernels.awrs import rejection_loop
+from sentax.inference.kernels.base import Factor
 from sentax.ppl.race import masses
 
 ESTIMATORS = {
@@ -37,22 +38,25 @@ CHUNK = 256
 
 
 @functools.cache
-def compiled(estimator, batch_size, max_rejects):
+def compiled(estimator, batch_size, max_rejects, lazy):
     @jax.jit
     def run(p, factor, orders, coins):
         prior = masses(jnp.log(p))
 
         def one(order, coins):
             def randomness(batch, left):
-                del left
-                here = jax.lax.dynamic_slice(order, (batch * batch_size,), (batch_size,))
-                coin = jax.lax.dynamic_slice(coins, (batch * batch_size,), (batch_size,))
-                return jnp.maximum(here, 0), here >= 0, coin
+                # The next candidates in the course's order: those that are not gone, each with its coin.
+                del batch
+                row, column = order // left.table.shape[1], order % left.table.shape[1]
+                gone = (left.gone[row, column // 32] >> (column % 32).astype(jnp.uint32)) & 1
+                there = (order >= 0) & (gone == 0)
+                at = jnp.nonzero(there, size=batch_size, fill_value=-1)[0]
+                return jnp.maximum(order[at], 0), at >= 0, coins[at]
 
             return rejection_loop(
                 prior,
-                lambda i: factor[i],
-                randomness=randomness,
+                Factor(lambda i: factor[i], _as_python_looks(factor) if lazy else None),
+                randomness=(randomness, randomness),
                 estimator=estimator,
                 max_rejects=max_rejects,
             )
@@ -62,7 +66,29 @@ def compiled(estimator, batch_size, max_rejects):
     return run
 
 
-def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
+def _as_python_looks(factor):
+    """Candidates looked at in order, up to the patience: what the host does, on the device."""
+
+    @jax.custom_batching.custom_vmap
+    def ordered(outcome, patience, worth):
+        return factor[outcome], (patience >= 0) & (worth >= 0)
+
+    @ordered.def_vmap
+    def _(axis_size, in_batched, outcome, patience, worth):
+        del axis_size
+        assert in_batched == [True, False, True]
+        value = factor[outcome]
+        stop = (worth < 0) | (patience < 0)
+        enough = jnp.cumsum(jnp.where(value > -jnp.inf, worth, 0)) >= patience
+        behind = jnp.concatenate([jnp.zeros(1, bool), enough[:-1]])
+        asked = jnp.cumsum(stop | behind) == 0
+        # What was not looked at has a factor that means nothing.
+        return (jnp.where(asked, value, jnp.nan), asked), (True, True)
+
+    return ordered
+
+
+def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None, lazy=False):
     """The kernel on each course of its tree: (probabilities, outcomes, weights, leaves)."""
     p, log_factor = np.asarray(p, np.float64), np.asarray(log_factor, np.float64)
     if len(p) < 5:
@@ -77,7 +103,7 @@ def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
         rest = [j for j in np.flatnonzero(p > 0) if j not in leaf.order]
         order[i, : len(leaf.order) + len(rest)] = [*leaf.order, *rest]
         coins[i, : len(leaf.coins)] = -np.log(leaf.coins)
-    run = compiled(estimator, batch_size, max_rejects)
+    run = compiled(estimator, batch_size, max_rejects, lazy)
     args = jnp.asarray(p, jnp.float32), jnp.asarray(log_factor, jnp.float32)
     draws = [run(*args, order[i : i + CHUNK], coins[i : i + CHUNK]) for i in range(0, size, CHUNK)]
     outcome = np.concatenate([d.outcome for d in draws])[: len(leaves)]
@@ -86,11 +112,11 @@ def run_courses(p, log_factor, estimator, *, batch_size=2, max_rejects=None):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("batch_size", [1, 2, 4])
-def test_proper_weighting_is_exact(estimator, batch_size):
+@pytest.mark.parametrize(("batch_size", "lazy"), [(1, False), (2, False), (4, False), (2, True), (4, True)])
+def test_proper_weighting_is_exact(estimator, batch_size, lazy):
     for name, (p, log_factor) in TARGETS.items():
         probability, outcome, weight, _ = run_courses(
-            p, log_factor, ESTIMATORS[estimator], batch_size=batch_size
+            p, log_factor, ESTIMATORS[estimator], batch_size=batch_size, lazy=lazy
         )
         assert probability.sum() == pytest.approx(1.0, abs=1e-12)
         mean = np.bincount(outcome, weights=probability * weight, minlength=len(p))[: len(p)]

@@ -19,9 +19,10 @@ from sentax.inference.filter import FilterConfig
 KERNELS = {
     "prior": sx.Prior,
     "lcd": sx.LocallyConstrained,
-    "two_round": sx.AWRS,
-    "recursive": lambda m: sx.AWRS(m, estimator=sx.recursive),
-    "geometric": lambda m: sx.AWRS(m, estimator=sx.geometric(3)),
+    "two_round": lambda m: sx.AWRS(m, use_masks=False),
+    "recursive": lambda m: sx.AWRS(m, estimator=sx.recursive, use_masks=False),
+    "geometric": lambda m: sx.AWRS(m, estimator=sx.geometric(3), use_masks=False),
+    "masks": sx.AWRS,
 }
 RESAMPLERS = [sx.systematic, sx.stratified, sx.multinomial, sx.residual]
 NUM_PARTICLES = [1, 2, 5, 64]
@@ -65,8 +66,15 @@ def check(program: Program, kernel: str, num_particles: int, resampler, seed: in
 
 # In CI every program once, with every kernel, size and resampler among them; the rest with `-m slow`.
 ROTA = [
-    (name, list(KERNELS)[i % 5], NUM_PARTICLES[(i + i // 4) % 4], RESAMPLERS[(i + i // 4 * 2) % 4])
-    for i, name in enumerate([*PROGRAMS, "hard", "captured_latent", "two_texts", "soft_and_hard"])
+    (name, list(KERNELS)[i % 6], NUM_PARTICLES[(i + i // 4) % 4], RESAMPLERS[(i + i // 4 * 2) % 4])
+    for i, name in enumerate([*list(PROGRAMS)[:-2], "hard", "captured_latent", "two_texts", "soft_and_hard"])
+] + [
+    ("python", "two_round", 5, sx.systematic),
+    ("python", "recursive", 64, sx.residual),
+    ("python", "geometric", 2, sx.stratified),
+    ("mixed", "masks", 5, sx.systematic),
+    ("mixed", "lcd", 2, sx.multinomial),
+    ("mixed", "two_round", 64, sx.stratified),
 ]
 
 

@@ -96,6 +96,38 @@ def soft_and_hard() -> Program:
     return Program(model, (LM.prompt(), sx.regex("a.*")), _text_key, table)
 
 
+def python() -> Program:
+    """A Python function of the text: candidates are asked in draw order, lazily."""
+
+    def model(context: Any, where: Any) -> None:
+        text = sx.generate("text", context, max_tokens=T, where=where)
+        numpyro.factor("brevity", -0.4 * text.length)
+
+    def one_b(data: bytes) -> bool:
+        return data.count(b"b") <= 1 and not data.startswith(b"aa")
+
+    table: dict[Any, float] = {}
+    for text in MARKOV.texts(T):
+        ok = one_b(text.data) and len(text.data) > 1
+        _add(table, _padded(text.tokens), text.probability * ok * np.exp(-0.4 * len(text.tokens)))
+    where = sx.predicate(one_b, lambda data: one_b(data) and len(data) > 1)
+    return Program(model, (LM.prompt(), where), _text_key, table)
+
+
+def mixed() -> Program:
+    """An automaton, which masks, and a Python function, which is asked about what the mask lets through."""
+
+    def model(context: Any, where: Any) -> None:
+        sx.generate("text", context, max_tokens=T, where=where)
+
+    table: dict[Any, float] = {}
+    for text in MARKOV.texts(T):
+        ok = re.fullmatch(rb"a(ab|b)*a?", text.data) and b"bb" not in text.data
+        _add(table, _padded(text.tokens), text.probability * bool(ok))
+    where = sx.regex("a(ab|b)*a?") & sx.predicate(lambda data: b"bb" not in data)
+    return Program(model, (LM.prompt(), where), _text_key, table)
+
+
 def captured_latent() -> Program:
     """A latent before the scan, captured by the scanned function; resampling must move it too."""
     strength = jnp.array([-1.5, 1.0])
@@ -307,5 +339,7 @@ PROGRAMS = {
         dead_ends,
         mixed_sites,
         handlers_around,
+        python,
+        mixed,
     )
 }

@@ -6,30 +6,57 @@ import functools
 import importlib.resources
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from sentax.models.chat import ChatTemplate
 from sentax.models.config import DecoderConfig
 from sentax.models.errors import ModelError
+from sentax.models.sharding import weight_sharding
 from sentax.models.tokenizer import Tokenizer
 from sentax.models.transformer import TransformerLM
 from sentax.models.vocabulary import Vocabulary, end_of_text_ids
 from sentax.models.weights import default_dtype, load_params
 
+
+class Options(NamedTuple):
+    """How to load, whatever is loaded."""
+
+    dtype: Any
+    context_window: int | None
+    ignore_fields: frozenset[str]
+    mesh: jax.sharding.Mesh | None
+
+
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ("*config.json", "tokenizer.json", "special_tokens_map.json", "*.jinja", "model*.safetensors*")
 
 
-def load(name_or_path: str | Path | None = None, *, dtype: Any = None) -> TransformerLM:
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    dtype: Any = None,
+    context_window: int | None = None,
+    ignore_fields: Collection[str] = (),
+    mesh: jax.sharding.Mesh | None = None,
+    adapter: str | Path | None = None,
+) -> TransformerLM:
     """A language model with its tokenizer.
 
     :param name_or_path: nothing for the tiny model inside the package, a directory in Hugging Face
         layout (``config.json``, ``tokenizer.json``, ``model.safetensors`` or its shards), or the id of a
         repository on the hub, such as ``"HuggingFaceTB/SmolLM2-135M"``.
     :param dtype: of the parameters; float32 on a CPU and bfloat16 elsewhere unless given.
+    :param context_window: the longest text, in tokens; the model's own unless given. Where the rotary factors
+        depend on the length of the text, those of this length are used for all.
+    :param ignore_fields: fields of ``config.json`` that are unknown here and known by you not to matter.
+    :param mesh: the devices to use, of :func:`sentax.make_mesh`: weights are cut along its axis ``"tensor"``,
+        each device reading its own part of the file only, and the particles of a run along ``"particles"``.
+    :param adapter: the directory of a LoRA adapter (PEFT) to merge; see :meth:`TransformerLM.with_adapter`.
     :raises ModelError: if there is no such model, or its files do not fit together.
 
         >>> lm = load()
@@ -40,8 +67,14 @@ def load(name_or_path: str | Path | None = None, *, dtype: Any = None) -> Transf
     dtype = jnp.dtype(default_dtype() if dtype is None else dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ModelError(f"dtype is {dtype}; expected a floating-point type")
+    options = Options(dtype, context_window, frozenset(ignore_fields), mesh)
+    lm = _load(name_or_path, options)
+    return lm if adapter is None else lm.with_adapter(adapter)
+
+
+def _load(name_or_path: str | Path | None, options: Options) -> TransformerLM:
     if name_or_path is None:
-        return _embedded(dtype)
+        return _embedded(options)
     directory = Path(name_or_path).expanduser()
     if not directory.is_dir():
         if (
@@ -51,12 +84,12 @@ def load(name_or_path: str | Path | None = None, *, dtype: Any = None) -> Transf
         ):
             raise ModelError(f"no directory {str(name_or_path)!r}")
         directory = _download(name_or_path)
-    return _from_directory(directory, dtype)
+    return _from_directory(directory, options)
 
 
 @functools.cache
-def _embedded(dtype: Any) -> TransformerLM:
-    return _from_directory(Path(str(importlib.resources.files("sentax.models") / "embedded")), dtype)
+def _embedded(options: Options) -> TransformerLM:
+    return _from_directory(Path(str(importlib.resources.files("sentax.models") / "embedded")), options)
 
 
 def _download(name: str) -> Path:
@@ -71,10 +104,12 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _from_directory(directory: Path, dtype: Any) -> TransformerLM:
+def _from_directory(directory: Path, options: Options) -> TransformerLM:
     raw = _read(directory, "config.json", required=True)
     try:
-        config = DecoderConfig.from_hf(raw)
+        config = DecoderConfig.from_hf(raw, ignore_fields=options.ignore_fields)
+        if options.context_window is not None:
+            config = config.with_window(options.context_window)
     except ValueError as error:
         raise ModelError(f"{directory / 'config.json'}: {error}") from None
     names = _token_names(directory)
@@ -87,7 +122,8 @@ def _from_directory(directory: Path, dtype: Any) -> TransformerLM:
         tokenizer, _read(directory, "generation_config.json"), raw, eos_token=names.get("eos_token")
     )
     vocabulary = Vocabulary.from_tokenizer(tokenizer, config.vocab_size, ends)
-    params = load_params(directory, config, dtype=dtype)
+    sharding = None if options.mesh is None else weight_sharding(options.mesh, config)
+    params = load_params(directory, config, dtype=options.dtype, sharding=sharding)
     source = _chat_source(directory, settings)
     chat = None if source is None else ChatTemplate(source, tokenizer, names)
     return TransformerLM(config, params, vocabulary, chat)

@@ -33,7 +33,7 @@ def _forward(config, params, args, kwargs):
 
 def empty(config, length):
     zeros = tuple(jnp.zeros((config.num_kv_heads, length, config.head_dim)) for _ in range(config.num_layers))
-    return KV(zeros, zeros, jnp.zeros(length, bool))
+    return KV(zeros, zeros, jnp.full(length, -1, jnp.int32))
 
 
 def test_parity_with_transformers(checkpoint, shape):
@@ -136,7 +136,7 @@ def test_gradients_and_bfloat16(checkpoint):
 
 
 def test_initial_parameters():
-    config = DecoderConfig(50, 32, 48, 2, 4, tie_embeddings=False, attention_bias=True)
+    config = DecoderConfig(50, 32, 48, 2, 4, tie_embeddings=False, qkv_bias=True)
     params = jax.jit(lambda: nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(0)))))()
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, abstract(config)[1])
     assert 0.015 < params["layers"][0]["mlp"]["gate_proj"]["weight"].std() < 0.025

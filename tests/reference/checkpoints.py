@@ -1,5 +1,9 @@
 """Reference checkpoints and tokenizers, made on the spot."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 TEXTS = [
@@ -67,6 +71,48 @@ def hugging_face_logits(model, ids):
 
     with torch.no_grad():
         return model(torch.tensor(np.asarray(ids))[None]).logits[0].float().numpy()
+
+
+def write_config(directory: Path, raw: dict[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(raw))
+
+
+def torch_model(directory: Path, weights: dict[str, Any] | None = None, seed: int = 0) -> Any:
+    """transformers' model for the config.json of a directory, with given weights or random ones.
+
+    Random weights are large enough, and norms and biases far enough from one and zero, that every term of
+    the forward pass matters.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    if weights is not None:
+        model.load_state_dict(weights)
+        return model
+    randomise(model, 0.0 if config.model_type.startswith("gemma") else 1.0, seed)
+    return model
+
+
+def randomise(model: Any, norm: float, seed: int = 0) -> None:
+    """Random parameters; the weights of norms about a given mean."""
+    import torch
+
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        is_norm = parameter.ndim == 1 and name.endswith("weight")
+        torch.nn.init.normal_(parameter, norm if is_norm else 0.0, 0.3 if parameter.ndim == 1 else 0.25)
+    model.tie_weights()
+
+
+def torch_logits(model: Any, ids: Any) -> np.ndarray:
+    """float32 logits after each token of a text."""
+    import torch
+
+    torch.set_num_threads(1)  # a second thread only waits, on models this small
+    with torch.no_grad():
+        return model(torch.tensor(np.asarray(ids))[None], use_cache=False).logits[0].float().numpy()
 
 
 def byte_level_tokenizer(vocab_size=330):

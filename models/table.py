@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from sentax.models.methods import LanguageModelMethods
 from sentax.models.vocabulary import Vocabulary
 from sentax.ppl.pytree import pytree
 
@@ -39,7 +40,7 @@ class TableContext:
         return dataclasses.replace(self, logits=logits)
 
 
-class TableLM:
+class TableLM(LanguageModelMethods):
     """A language model given by its transition table: the oracle of every exact test.
 
     ``P(t_1 ... t_n) = initial[t_1] * prod_i exp(log_probs[t_{i-1}, t_i])``, ended by end-of-text.
@@ -110,3 +111,6 @@ class TableLM:
         if not 0 <= text < self.vocabulary.size:
             raise ValueError(f"token {text} is not below {self.vocabulary.size}")
         return self.log_probs[text]
+
+    def __repr__(self) -> str:
+        return f"TableLM({self.vocabulary!r})"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,47 +41,69 @@ def token_bytes(spec: dict[str, Any]) -> tuple[dict[int, bytes], dict[str, int]]
     """What each token stands for, from the JSON of a fast tokenizer.
 
     ``decode([i])`` is no substitute: it is wrong for parts of a character, for spaces at the start and
-    for special tokens. Two styles have an exact map. Byte-level (GPT-2, Llama 3, Qwen): each character
-    of a token is a byte. SentencePiece with byte fallback (Llama 2, Gemma): U+2581 is a space and
-    ``<0x41>`` a byte. An added token stands for its own text. Several ids may have the same bytes.
+    for special tokens. Three styles have an exact map. Byte-level (GPT-2, Llama 3, Qwen, whatever was
+    converted from tiktoken): each character of a token is a byte. SentencePiece with byte fallback (Llama 2,
+    Gemma): U+2581 is a space and ``<0x41>`` a byte. WordPiece (BERT): a token that begins a word stands
+    for a *space and its text*, and ``##ing`` for ``ing``; so ``["hello", ",", "wor", "##ld"]`` is the text
+    ``" hello , world"``, as its own decoder has it, but for the first space. An added token stands for its
+    own text. Several ids may have the same bytes.
 
     :param spec: the parsed ``tokenizer.json``.
     :return: bytes of every ordinary token by id, and the ids of special tokens by content.
-    :raises ModelError: for a tokenizer that is neither.
+    :raises ModelError: for a tokenizer of another style.
     """
     model = spec["model"]
     vocab = model.get("vocab") or {}
-    if isinstance(vocab, list):  # Unigram: (piece, score) by id
-        vocab = {piece: index for index, (piece, _) in enumerate(vocab)}
+    # Unigram lists (piece, score) by id, in which a piece may occur twice.
+    pairs = [(piece, i) for i, (piece, _) in enumerate(vocab)] if isinstance(vocab, list) else vocab.items()
+    spell = _spelling(spec)
+    ordinary = {index: spell(piece) for piece, index in pairs}
+    special: dict[str, int] = {}
+    for token in spec.get("added_tokens") or ():
+        content, index = token["content"], token["id"]
+        if token["special"]:
+            special[content] = index
+        elif index not in ordinary:
+            space = b" " if model.get("type") == "WordPiece" else b""
+            ordinary[index] = space + content.encode()
+    unknown = model.get("unk_id")
+    for piece, index in pairs:
+        if index == unknown or (unknown is None and piece == model.get("unk_token")):
+            special.setdefault(piece, index)
+    for index in special.values():
+        ordinary.pop(index, None)
+    return ordinary, special
+
+
+def _spelling(spec: dict[str, Any]) -> Callable[[str], bytes]:
+    """The function from a piece of the vocabulary to its bytes."""
+    model = spec["model"]
     parts = [spec.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")]
-    byte_level = any(node.get("type") == "ByteLevel" for node in _nodes(parts))
+    if model.get("type") == "WordPiece":
+        prefix, decoder = model["continuing_subword_prefix"], spec.get("decoder") or {}
+        if prefix and decoder.get("prefix", prefix) == prefix:
+            return functools.partial(_wordpiece, prefix)
+        raise ModelError(
+            f"the tokenizer's WordPiece model marks the inside of words by {prefix!r}, "
+            f"its decoder by {decoder.get('prefix')!r}: its tokens have no exact bytes"
+        )
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise ModelError(
             "the tokenizer marks parts of words (continuing_subword_prefix or end_of_word_suffix): "
             "its tokens have no exact bytes"
         )
-    if not byte_level and not model.get("byte_fallback"):
-        raise ModelError(
-            f"the tokenizer ({model.get('type')}) is neither byte-level nor has byte fallback: "
-            "its tokens have no exact bytes"
-        )
-    ordinary: dict[int, bytes] = {}
-    special: dict[str, int] = {}
-    for piece, index in vocab.items():
-        ordinary[index] = _byte_level(piece) if byte_level else _sentencepiece(piece)
-    for token in spec.get("added_tokens") or ():
-        content, index = token["content"], token["id"]
-        if token["special"]:
-            special[content] = index
-        elif content not in vocab:
-            ordinary[index] = content.encode()
-    if (unknown := model.get("unk_token")) in vocab:
-        special.setdefault(unknown, vocab[unknown])
-    if isinstance(index := model.get("unk_id"), int):
-        special.setdefault(next(piece for piece, i in vocab.items() if i == index), index)
-    for index in special.values():
-        ordinary.pop(index, None)
-    return ordinary, special
+    if any(node.get("type") == "ByteLevel" for node in _nodes(parts)):
+        return _byte_level
+    if model.get("byte_fallback"):
+        return _sentencepiece
+    raise ModelError(
+        f"the tokenizer ({model.get('type')}) is neither byte-level nor WordPiece, nor has it byte fallback: "
+        "its tokens have no exact bytes"
+    )
+
+
+def _wordpiece(prefix: str, piece: str) -> bytes:
+    return (piece[len(prefix) :] if piece.startswith(prefix) else " " + piece).encode()
 
 
 def _byte_level(piece: str) -> bytes:
@@ -115,6 +138,9 @@ class Tokenizer:
         self._fast.no_padding()
         self._fast.no_truncation()
         self.bytes, self.special = token_bytes(self._spec)
+        self.added: dict[str, int] = {t["content"]: t["id"] for t in self._spec.get("added_tokens") or ()}
+        """The added tokens by content, special or not: what is recognised before a text is cut."""
+        self.added |= self.special
         example = self._fast.encode("a", add_special_tokens=True)
         ordinary = example.special_tokens_mask.index(0) if 0 in example.special_tokens_mask else 0
         self.prefix: tuple[int, ...] = tuple(example.ids[:ordinary])
@@ -126,28 +152,89 @@ class Tokenizer:
     def from_file(cls, path: str | Path, bos_token: str | None = None) -> Tokenizer:
         return cls(Path(path).read_text(encoding="utf-8"), bos_token)
 
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """What :meth:`to_json` gave."""
+        saved = json.loads(text)
+        tokenizer = cls(json.dumps(saved["tokenizer"], ensure_ascii=False))
+        tokenizer.prefix = tuple(saved["prefix"])
+        return tokenizer
+
+    def to_json(self) -> str:
+        """Everything about this tokenizer as one text."""
+        return json.dumps({"tokenizer": self._spec, "prefix": self.prefix}, ensure_ascii=False)
+
     @functools.cached_property
     def _exact(self) -> FastTokenizer:
-        """The same merges without a space in front of the text, and blind to special tokens."""
+        """The same merges, blind to special tokens, without whatever changes a text before it is cut."""
         spec = json.loads(json.dumps(self._spec))
-        if (spec.get("normalizer") or {}).get("type") == "Prepend":
-            spec["normalizer"] = None
-        for node in _nodes([spec.get("normalizer"), spec.get("pre_tokenizer")]):
-            if node.get("type") == "Sequence":
-                for steps in (s for s in ("normalizers", "pretokenizers") if s in node):
-                    node[steps] = [step for step in node[steps] if step["type"] != "Prepend"]
+        # Unicode normal forms, lower case, collapsed and added spaces; what is left makes spaces visible.
+        spaces = [node for node in _nodes(spec.get("normalizer")) if node.get("pattern") == {"String": " "}]
+        spec["normalizer"] = {"type": "Sequence", "normalizers": spaces} if spaces else None
+        nodes = list(_nodes(spec.get("pre_tokenizer")))
+        for node in nodes:
+            if node.get("type") == "Sequence" and any(other.get("type") == "Metaspace" for other in nodes):
+                steps = node["pretokenizers"]
+                node["pretokenizers"] = [step for step in steps if step["type"] != "WhitespaceSplit"]
             if node.get("type") == "Metaspace":
                 node["prepend_scheme"] = "never"
             if node.get("type") == "ByteLevel":
                 node["add_prefix_space"] = False
+        for token in spec.get("added_tokens") or ():
+            token["lstrip"] = token["rstrip"] = False
         spec["padding"] = spec["truncation"] = None
         fast = FastTokenizer.from_str(json.dumps(spec))
         fast.encode_special_tokens = True
         return fast
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a fragment of text: nothing is added, and the names of special tokens are plain text."""
-        return self._exact.encode(text, add_special_tokens=False).ids
+        """Ids of a fragment of text: nothing is added, and the names of special tokens are plain text.
+
+        :raises ValueError: if no tokens have exactly the bytes of the text: WordPiece cannot write
+            two spaces, or a comma without one in front.
+        """
+        for cut in (self._cut, self._cut_apart):
+            ids = cut(text)
+            spelled = b"".join(self.bytes.get(index, b"") for index in ids)
+            if spelled == text.encode():
+                return ids
+        raise ValueError(f"this tokenizer cannot write {text!r}: its tokens spell {spelled!r}")
+
+    def _cut(self, text: str) -> list[int]:
+        if self._spec["model"]["type"] != "WordPiece":
+            return self._exact.encode(text, add_special_tokens=False).ids
+        # Up to the first space a word that has begun already goes on.
+        head, _, rest = text.partition(" ")
+        return self._inside_of_word(head) + self._exact.encode(rest, add_special_tokens=False).ids
+
+    def _cut_apart(self, text: str) -> list[int]:
+        """With the names of pieces that mean something else cut in two, and U+2581 in bytes: it is no space."""
+        names = "|".join([r"<0x[0-9A-Fa-f]{2}>", *map(re.escape, self.special)])
+        ids: list[int] = []
+        for part in re.split(f"({_SPACE})", text):
+            if part == _SPACE:
+                spelled = [self._fast.token_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
+                ids += [index for index in spelled if index is not None]
+                continue
+            starts = [0, *(match.start() + 1 for match in re.finditer(f"(?={names})", part)), len(part)]
+            for start, stop in itertools.pairwise(starts):
+                ids += self._cut(part[start:stop])
+        return ids
+
+    def _inside_of_word(self, text: str) -> list[int]:
+        """The longest pieces first, as WordPiece does; as far as they reach."""
+        model = self._spec["model"]
+        ids = []
+        while text:
+            for stop in range(len(text), 0, -1):
+                index = model["vocab"].get(model["continuing_subword_prefix"] + text[:stop])
+                if index is not None:
+                    break
+            else:
+                break
+            ids.append(index)
+            text = text[stop:]
+        return ids
 
     def encode_prompt(self, text: str, *, prefix: bool = True) -> list[int]:
         """Ids of a whole prompt, special tokens by name and the tokenizer's own first space included.

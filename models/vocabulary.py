@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,12 @@ class _Host:
         for row, token in zip(table, self.tokens):
             row[: len(token)] = np.frombuffer(token, np.uint8)
         return table
+
+    @functools.cached_property
+    def bytes_to_id(self) -> dict[int, int] | None:
+        """The one token of each byte, if there are no other tokens."""
+        ids = {token[0]: index for index, token in enumerate(self.tokens) if len(token) == 1}
+        return ids if len(ids) == sum(map(bool, self.tokens)) else None
 
 
 @jax.tree_util.register_pytree_node_class
@@ -124,14 +131,38 @@ class Vocabulary:
     def tokenizer(self) -> Tokenizer | None:
         return self._host.tokenizer
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str | bytes) -> list[int]:
         """Ids whose bytes are exactly this text: nothing is added, no special token is recognised.
 
-        :raises ValueError: if the vocabulary has no tokenizer.
+        Without a tokenizer this works where a text can be cut in one way only: where every token is a
+        single byte, each its own.
+
+        :raises ValueError: if the vocabulary has no tokenizer where it needs one, or cannot write the text.
+
+            >>> Vocabulary([b"a", b"b", b""], end_of_text=2).encode("abba")
+            [0, 1, 1, 0]
         """
-        if self.tokenizer is None:
+        if not text:
+            return []
+        if self.tokenizer is not None:
+            return self.tokenizer.encode(text if isinstance(text, str) else _decode(text))
+        ids = self._host.bytes_to_id
+        if ids is None:
             raise ValueError("this vocabulary has no tokenizer: give token ids")
-        return self.tokenizer.encode(text)
+        raw = text.encode() if isinstance(text, str) else text
+        if unknown := set(raw) - ids.keys():
+            raise ValueError(f"no token of this vocabulary has the byte {bytes([min(unknown)])!r}")
+        return [ids[byte] for byte in raw]
+
+    def check_ids(self, ids: Iterable[Any]) -> list[int]:
+        """Ids given by hand, as integers.
+
+        :raises ValueError: if one is not below :attr:`size`.
+        """
+        checked = [operator.index(i) for i in ids]
+        if bad := [i for i in checked if not 0 <= i < self.size]:
+            raise ValueError(f"{bad[0]} is no token id below {self.size}")
+        return checked
 
     def decode(self, tokens: Any) -> bytes:
         """The bytes of a host-side sequence of ids, up to (not with) the first end-of-text.
@@ -153,6 +184,22 @@ class Vocabulary:
         if len(prefix) > table.shape[1]:
             return np.zeros(self.size, bool)
         return (table[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1)
+
+    def completions(self, index: int) -> Bool[np.ndarray, " V"] | None:
+        """The ids whose bytes start with those of one token; None if it is special or there is no longer one.
+
+        What token healing may put in its place.
+
+            >>> vocabulary = Vocabulary([b"http", b":", b"://", b""], end_of_text=3)
+            >>> vocabulary.completions(1), vocabulary.completions(0)
+            (array([False,  True,  True, False]), None)
+        """
+        token = self.tokens[index]
+        if not token:
+            return None
+        matches = self.starting_with(token)
+        longer = any(len(self.tokens[other]) > len(token) for other in np.flatnonzero(matches))
+        return matches if longer else None
 
     def tree_flatten(self) -> tuple[tuple[Any], _Host]:
         return (self.table,), self._host
@@ -183,3 +230,10 @@ def end_of_text_ids(
     if eos_token is not None and (index := tokenizer.special.get(eos_token)) is not None:
         ids.append(index)
     return list(dict.fromkeys(ids))
+
+
+def _decode(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{text!r} is not UTF-8, so a tokenizer cannot cut it: give token ids") from None

@@ -1,49 +1,31 @@
 """The language: primitives, the token distribution, constraints. Imports nothing else of sentax."""
 
 from sentax.ppl.constraints import (
-    Constraint as Constraint,
+    Constraint,
+    PredicateError,
+    TooManyStates,
+    UnsupportedPattern,
+    UnsupportedSchema,
+    choice,
+    compile_schema,
+    json_schema,
+    keywords,
+    lark,
+    length,
+    literal,
+    predicate,
+    python_syntax,
+    regex,
+    regex_partial,
+    repeat,
+    sequence,
+    set_mask_memory_limit,
+    substring_of,
 )
-from sentax.ppl.constraints import (
-    PredicateError as PredicateError,
-)
-from sentax.ppl.constraints import (
-    UnsupportedPattern as UnsupportedPattern,
-)
-from sentax.ppl.constraints import (
-    choice as choice,
-)
-from sentax.ppl.constraints import (
-    length as length,
-)
-from sentax.ppl.constraints import (
-    literal as literal,
-)
-from sentax.ppl.constraints import (
-    predicate as predicate,
-)
-from sentax.ppl.constraints import (
-    regex as regex,
-)
-from sentax.ppl.language_model import (
-    Context as Context,
-)
-from sentax.ppl.language_model import (
-    LanguageModel as LanguageModel,
-)
-from sentax.ppl.language_model import (
-    VocabularyLike as VocabularyLike,
-)
-from sentax.ppl.primitives import (
-    constrain as constrain,
-)
-from sentax.ppl.primitives import (
-    generate as generate,
-)
-from sentax.ppl.primitives import (
-    twist as twist,
-)
-from sentax.ppl.text import Text as Text
-from sentax.ppl.token import TokenDistribution as TokenDistribution
+from sentax.ppl.language_model import Context, LanguageModel, VocabularyLike
+from sentax.ppl.primitives import constrain, generate, twist
+from sentax.ppl.text import Text
+from sentax.ppl.token import TokenDistribution
 
 __all__ = [
     "Constraint",
@@ -52,14 +34,26 @@ __all__ = [
     "PredicateError",
     "Text",
     "TokenDistribution",
+    "TooManyStates",
     "UnsupportedPattern",
+    "UnsupportedSchema",
     "VocabularyLike",
     "choice",
+    "compile_schema",
     "constrain",
     "generate",
+    "json_schema",
+    "keywords",
+    "lark",
     "length",
     "literal",
     "predicate",
+    "python_syntax",
     "regex",
+    "regex_partial",
+    "repeat",
+    "sequence",
+    "set_mask_memory_limit",
+    "substring_of",
     "twist",
 ]

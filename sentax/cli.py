@@ -1,4 +1,4 @@
-"""The command line: `sentax generate`."""
+"""The command line: `sentax generate`, `sentax jsonschema-bench`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ class Method(str, Enum):
     awrs = "awrs"
     lcd = "lcd"
     prior = "prior"
-
-
-@app.callback()
-def main() -> None:
-    """Keeps `generate` a subcommand while it is the only one."""
 
 
 @app.command()
@@ -89,6 +84,60 @@ def generate(
     else:
         _print_table(posterior)
         smc.print_summary(top=0)
+
+
+class SchemaEngineName(str, Enum):
+    auto = "auto"
+    device = "device"
+    llguidance = "llguidance"
+
+
+@app.command("jsonschema-bench")
+def jsonschema_bench(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A folder or file: jsonschemabench.jsonl, JSONSchemaBench's own layout, or that of the "
+            "official JSON Schema Test Suite."
+        ),
+    ],
+    engine: Annotated[SchemaEngineName, typer.Option(help="What enforces a schema.")] = SchemaEngineName.auto,
+    check: Annotated[
+        bool,
+        typer.Option(help="Check when a value is closed what no grammar expresses, or refuse such schemas."),
+    ] = True,
+    limit: Annotated[int | None, typer.Option(help="So many schemas at most, spread evenly.")] = None,
+    generate: Annotated[
+        int, typer.Option(help="Generate texts under the embedded model for so many schemas.")
+    ] = 0,
+    particles: Annotated[int, typer.Option(help="Number of particles when generating.")] = 32,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens a generated text may have.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the generation.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Measures how well JSON schemas are enforced: coverage, wrong verdicts, time."""
+    with _one_line_errors():
+        for option, value in (("--limit", limit), ("--particles", particles), ("--max-tokens", max_tokens)):
+            if value is not None:
+                _at_least_one(option, value)
+        if generate < 0:
+            raise ValueError(f"--generate must not be negative, got {generate}")
+        from sentax.jsonschema_bench import print_report, run
+
+        report = run(
+            data,
+            engine=engine.value,
+            check=check,
+            limit=limit,
+            generate=generate,
+            particles=particles,
+            max_tokens=max_tokens,
+            seed=seed,
+        )
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_report(report)
 
 
 def _constraint(regex: str | None, choice: str | None, predicate: str | None) -> Any:

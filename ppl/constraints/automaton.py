@@ -11,8 +11,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
+from sentax.ppl.constraints.automaton_masks import AutomatonMasker
 from sentax.ppl.constraints.base import PAD, Constraint
 from sentax.ppl.constraints.dfa import Dfa
+from sentax.ppl.constraints.masks import Masker, NoMask
+from sentax.ppl.language_model import VocabularyLike
 from sentax.ppl.pytree import pytree
 
 _UNROLLED = 16
@@ -151,6 +154,10 @@ class Automaton(Constraint):
 
     def accepts(self, state: Int[Array, ""]) -> Bool[Array, ""]:
         return self.accepting.at[state].get(mode="promise_in_bounds")
+
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        tables = (self.transitions, self.classes, self.accepting, self.live)
+        return AutomatonMasker.of(*tables, vocabulary, stop)
 
     def __repr__(self) -> str:
         return repr(self.label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from typing import NamedTuple
 
@@ -64,15 +65,16 @@ def category(name: str, ascii_only: bool) -> CodePoints:
 
 
 @cache
-def unicode_property(escape: str) -> CodePoints:
-    r"""A set such as `\p{Greek}`, by scanning all code points with the `regex` package.
+def found_by_regex(source: str, flags: str) -> CodePoints:
+    r"""What one set such as `\p{Greek}` holds, by scanning all code points with the `regex` package.
 
-    :raises ValueError: if the property is unknown.
+    :param source: an expression of that package for one character.
+    :param flags: those in force, of `i`, `a` and `s`.
     """
-    try:
-        runs = unicode_regex.compile(f"(?:{escape})+")
-    except unicode_regex.error as e:
-        raise ValueError(e.msg) from None
+    bits = sum(getattr(unicode_regex, letter.upper()) for letter in flags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a set may mean one day
+        runs = unicode_regex.compile(f"(?:{source})+", bits)
     return spans(*(m.span() for m in runs.finditer(_all_text())))
 
 

@@ -11,7 +11,10 @@ from jaxtyping import Array, Bool, Int
 
 from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.base import PAD, Constraint, State
+from sentax.ppl.constraints.combined_masks import BothMasker, EitherMasker, NotMasker
 from sentax.ppl.constraints.dfa import TooManyStates, product
+from sentax.ppl.constraints.masks import Masker, NoMask
+from sentax.ppl.language_model import VocabularyLike
 from sentax.ppl.pytree import pytree
 
 _MAX_PRODUCT = 1 << 14
@@ -151,6 +154,9 @@ class Both(_Pair):
         right, agreed = self.right.advance(state[1], token, end, jnp.asarray(needed) & allowed)
         return (left, right), allowed & agreed
 
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        return BothMasker.of(self.left.masker(vocabulary, stop), self.right.masker(vocabulary, stop))
+
     def __repr__(self) -> str:
         return f"({self.left!r} & {self.right!r})"
 
@@ -180,6 +186,9 @@ class Either(_Pair):
         left, allowed = self.left.advance(state[0], token, end, needed)
         right, agreed = self.right.advance(state[1], token, end, needed)
         return (left, right), allowed | agreed
+
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        return EitherMasker.of(self.left.masker(vocabulary, stop), self.right.masker(vocabulary, stop))
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
@@ -225,6 +234,9 @@ class Not(Constraint):
         asked = jnp.asarray(needed) & jnp.asarray(end)
         _, inside = self.inner.advance(state, jnp.full_like(token[:1], PAD), True, asked)
         return state, ~(inside & jnp.asarray(end))
+
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        return NotMasker.of(self.inner.masker(vocabulary, stop), vocabulary, stop)
 
     def __repr__(self) -> str:
         return f"~{self.inner!r}"

@@ -127,41 +127,43 @@ def coarsest_partition(delta: np.ndarray, accepting: np.ndarray) -> np.ndarray:
     :return: the block of each state, int64 [S].
     """
     block = accepting.astype(np.int64)
-    sizes = np.bincount(block, minlength=2).tolist()
-    if min(sizes) == 0:
+    sizes = np.zeros(len(block) + 2, np.int64)  # of the blocks; there are never more than states
+    sizes[:2] = np.bincount(block, minlength=2)
+    if sizes[:2].min() == 0:
         return np.zeros_like(block)
+    blocks = 2
     predecessors = _Predecessors(delta)
-    changed = np.flatnonzero(block == int(np.argmin(sizes)))
+    changed = np.flatnonzero(block == int(np.argmin(sizes[:2])))
     while changed.size:
         dirty = predecessors(changed)
         own = block[dirty]
         first, group = unique_rows(np.column_stack([own, block[delta[dirty]]]))
         counts = np.bincount(group)
         parent = own[first]
-        rest = np.asarray(sizes)[parent] - np.bincount(parent, weights=counts)[parent].astype(np.int64)
+        rest = sizes[parent] - np.bincount(parent, weights=counts)[parent].astype(np.int64)
         # One part of each parent keeps its number: the untouched rest or the largest group.
         order = np.lexsort((-counts, parent))
         leads = np.zeros(len(parent), bool)
         leads[order[np.flatnonzero(np.diff(parent[order], prepend=-1))]] = True
         keeps = leads & (counts >= rest)
-        fresh = len(sizes) + np.cumsum(~keeps) - 1
+        fresh = blocks + np.cumsum(~keeps) - 1
         number = np.where(keeps, parent, fresh)
         # Where the largest group takes the old number, an untouched rest needs a new one.
         moved = keeps & (rest > 0)
         touched = np.zeros(len(block), bool)
         touched[dirty] = True
-        sizes.extend(counts[~keeps].tolist())
+        sizes[fresh[~keeps]] = counts[~keeps]
+        blocks += int((~keeps).sum())
         pieces = []
         if moved.any():
-            renamed = np.full(len(sizes), -1, np.int64)
-            renamed[parent[moved]] = len(sizes) + np.arange(moved.sum())
+            renamed = np.full(blocks, -1, np.int64)
+            renamed[parent[moved]] = blocks + np.arange(moved.sum())
             states = np.flatnonzero((renamed[block] >= 0) & ~touched)
             block[states] = renamed[block[states]]
             pieces.append(states)
-            sizes.extend(rest[moved].tolist())
-        kept_size = np.where(keeps, counts, rest)
-        for p, size in zip(parent[leads].tolist(), kept_size[leads].tolist()):
-            sizes[p] = size
+            sizes[renamed[parent[moved]]] = rest[moved]
+            blocks += int(moved.sum())
+        sizes[parent[leads]] = np.where(keeps, counts, rest)[leads]
         block[dirty] = number[group]
         pieces.append(dirty[~keeps[group]])
         changed = np.concatenate(pieces)

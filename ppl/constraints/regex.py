@@ -22,17 +22,20 @@ _NEWLINE = codepoints.spans((10, 11))
 def regex(pattern: str, flags: str = "") -> Automaton:
     r"""The texts that match a regular expression from end to end, as `re.fullmatch` has it.
 
-    The syntax is that of Python's :mod:`re`, parsed by Python itself, and `\p{...}`, `\P{...}` of
-    the `regex` package. Greedy and lazy repeats describe the same language. The automaton reads
-    bytes: a text that ends inside a character is alive but not accepted.
+    The syntax is that of Python's :mod:`re`, parsed by Python itself. An expression that `re` refuses and
+    the `regex` package accepts, as for `\p{Lu}`, `[[:alpha:]]` or `(?<name>...)`, is read as that package
+    reads it (also its `\w`, which holds combining marks, and its rules of case). Greedy and lazy repeats
+    describe the same language. The automaton reads bytes: a text that ends inside a character is alive but
+    not accepted.
 
     :param pattern: the expression.
-    :param flags: any of `i` (ignore case), `s` (`.` matches newlines too), `x` (verbose) and `a`
-        (`\d \w \s` and case are ASCII's). Inline flags work too.
+    :param flags: any of `i` (ignore case), `s` (`.` matches newlines too), `x` (verbose), `a`
+        (`\d \w \s` and case are ASCII's) and `m` (with which `^` and `$` are refused). Inline flags work
+        too.
     :raises ValueError: if the expression is invalid (with the position), matches nothing, or needs
         more than 65536 states.
-    :raises UnsupportedPattern: if it uses what no automaton of this kind expresses; the message
-        names the feature and its position.
+    :raises UnsupportedPattern: if it uses what no automaton of this kind expresses, such as a
+        back-reference; the message names the feature and its position, and `regex_partial` serves it.
 
     **Example**
 
@@ -43,11 +46,11 @@ def regex(pattern: str, flags: str = "") -> Automaton:
         >>> name.matches("Émilie du Châtelet"), name.matches("Émilie Châtelet")
         (False, True)
     """
-    unknown = set(flags) - set("isxa")
+    unknown = set(flags) - set("isxam")
     if unknown:
-        raise ValueError(f"flags of a regex are i, s, x and a, not {''.join(sorted(unknown))!r}")
+        raise ValueError(f"flags of a regex are i, s, x, a and m, not {''.join(sorted(unknown))!r}")
     tree = syntax.parse(pattern, flags)
-    builder = _Builder(tree.properties)
+    builder = _Builder(pattern, tree)
     start, final = builder.nfa.state(), builder.nfa.state()
     label = f"regex({pattern!r}{f', {flags!r}' if flags else ''})"
     try:
@@ -63,11 +66,12 @@ def regex(pattern: str, flags: str = "") -> Automaton:
 class _Builder:
     """Thompson's construction, from the nodes of CPython's parser."""
 
-    def __init__(self, properties: dict[int, str]) -> None:
+    def __init__(self, pattern: str, tree: syntax.Tree) -> None:
+        self.pattern = pattern
+        self.tree = tree
         self.nfa = Nfa()
         self.atoms: dict[bytes, CodePoints] = {}
         self.numbers: dict[bytes, int] = {}
-        self.properties = properties
         self.sets: dict[tuple, CodePoints] = {}
 
     def sequence(self, nodes: Any, flags: int, start: int, final: int) -> None:
@@ -136,8 +140,36 @@ class _Builder:
         relevant = flags & (re.IGNORECASE | re.ASCII | re.DOTALL)
         key = (name, relevant, *((str(kind), str(what)) for kind, what in items))
         if key not in self.sets:
-            self.sets[key] = self._charset(name, items, flags)
+            charset = self._foreign_charset if self.tree.foreign else self._charset
+            self.sets[key] = charset(name, items, flags)
         return self.sets[key]
+
+    def _foreign_charset(self, name: str, items: Any, flags: int) -> CodePoints:
+        """The union of what the `regex` package says of each item. Sets are placeholders, never negated."""
+        sources = []
+        for kind, what in items:
+            match str(kind):
+                case "ANY":
+                    sources.append(".")
+                case "LITERAL" if what in self.tree.sets:
+                    source = self.tree.sets[what]
+                    if flags & re.IGNORECASE and flags & re.ASCII:
+                        # The package's answers for one character and for a run of them differ here.
+                        raise syntax.refusal(
+                            f"set {source} with both flags i and a", self.pattern.index(source), self.pattern
+                        )
+                    sources.append(source)
+                case "LITERAL":
+                    sources.append(f"\\U{what:08x}")
+                case "CATEGORY":
+                    _, *no, category = str(what).lower().split("_")
+                    sources.append("\\" + (category[0].upper() if no else category[0]))
+                case "RANGE":
+                    sources.append(f"[\\U{what[0]:08x}-\\U{what[1]:08x}]")
+                case _:  # pragma: no cover - no other item exists
+                    raise UnsupportedPattern(f"no automaton expresses {name} {kind}")
+        letters = "".join(f for f, bit in zip("ias", (re.I, re.A, re.S)) if flags & bit)
+        return codepoints.union(*(codepoints.found_by_regex(source, letters) for source in sources))
 
     def _charset(self, name: str, items: Any, flags: int) -> CodePoints:
         if name == "ANY":
@@ -150,8 +182,6 @@ class _Builder:
             match str(kind):
                 case "NEGATE":
                     negated = True
-                case "LITERAL" | "NOT_LITERAL" if what in self.properties:
-                    members.append(codepoints.unicode_property(self.properties[what]))
                 case "LITERAL" | "NOT_LITERAL":
                     members.append(codepoints.spans((what, what + 1)))
                 case "RANGE":

@@ -13,7 +13,11 @@ from jaxtyping import Array, Bool, Int
 
 from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.base import PAD, Constraint
+from sentax.ppl.constraints.counts import counted
 from sentax.ppl.constraints.dfa import MAX_STATES, Dfa, TooManyStates
+from sentax.ppl.constraints.length_masks import LengthMasker
+from sentax.ppl.constraints.masks import Masker, NoMask
+from sentax.ppl.language_model import VocabularyLike
 from sentax.ppl.pytree import pytree
 
 
@@ -138,21 +142,34 @@ class Length(Constraint):
     def accepts(self, state: Int[Array, ""]) -> Bool[Array, ""]:
         return (self.least <= state) & (state <= self.most)
 
+    def masker(self, vocabulary: VocabularyLike, stop: int | None = None) -> Masker | NoMask:
+        return LengthMasker.of(self.least, self.most, self.unit is Unit.TOKENS, vocabulary, stop)
+
     def __repr__(self) -> str:
         return f"length(unit={self.unit.value!r})"
 
 
 _NO_BOUND = 1 << 30
+_UNITS = ("tokens", "bytes", "characters", "words", "sentences")
 
 
-def length(min: int | None = None, max: int | None = None, unit: str = "tokens") -> Length:
-    """Texts of at least `min` and at most `max` tokens or bytes, both included.
+def length(min: int | None = None, max: int | None = None, unit: str = "tokens") -> Constraint:
+    """Texts of at least `min` and at most `max` tokens, bytes, characters, words or sentences, both included.
 
-    The two bounds are leaves: other bounds do not recompile.
+    * `"tokens"`: a token without bytes, such as end-of-text, does not count;
+    * `"bytes"`;
+    * `"characters"`: Unicode code points;
+    * `"words"`: longest stretches without white space (that of `str.isspace`);
+    * `"sentences"`: a sentence ends with `.`, `!`, `?` or `…`, perhaps with closing quotes or brackets after
+      it, before white space or the end of the text, and with `。`, `！` or `？` anywhere. What follows the
+      last end is a sentence too. Abbreviations are not known: `e.g. this` is two.
+
+    Words and sentences in small numbers are automata, so `&`, `|` and `~` with others are exact. For tokens and
+    bytes the two bounds are leaves: other bounds do not recompile.
 
     :param min: the least count; `None` for no bound.
     :param max: the greatest count; `None` for no bound.
-    :param unit: `"tokens"` (a token without bytes, such as end-of-text, does not count) or `"bytes"`.
+    :param unit: what is counted.
     :raises ValueError: if the bounds leave nothing, or the unit is unknown.
 
     **Example**
@@ -162,15 +179,17 @@ def length(min: int | None = None, max: int | None = None, unit: str = "tokens")
         >>> from sentax.ppl.constraints import length
         >>> length(2, 4, unit="bytes").matches("abc")
         True
+        >>> length(max=2, unit="sentences").matches("It was 3.14. Really? Yes.")
+        False
     """
-    try:
-        counted = Unit(unit)
-    except ValueError:
-        raise ValueError(f"length counts 'tokens' or 'bytes', not {unit!r}") from None
     least = 0 if min is None else min
     most = _NO_BOUND if max is None else max
+    if unit not in _UNITS:
+        raise ValueError(f"length counts {', '.join(map(repr, _UNITS[:-1]))} or {_UNITS[-1]!r}, not {unit!r}")
     if not 0 <= least <= most <= _NO_BOUND:
         raise ValueError(f"length(min={min}, max={max}) matches nothing")
+    if unit not in ("tokens", "bytes"):
+        return counted(unit, least, max)
     with jax.ensure_compile_time_eval():
         bounds = jax.device_put((np.int32(least), np.int32(most)))
-    return Length(bounds[0], bounds[1], counted)
+    return Length(bounds[0], bounds[1], Unit(unit))

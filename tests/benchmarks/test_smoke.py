@@ -6,22 +6,41 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "embedded"
+needs_the_model = pytest.mark.skipif(
+    not (EMBEDDED / "model.safetensors").is_file(), reason="the embedded model is not there"
+)
 
 
-@pytest.mark.skipif(not (EMBEDDED / "model.safetensors").is_file(), reason="the embedded model is not there")
-def test_awrs_vs_genlm_control_runs_our_side(tmp_path: Path) -> None:
+def run(name: str, tmp_path: Path, *options: str) -> Any:
+    """What a benchmark writes."""
     out = tmp_path / "result.json"
-    script = ROOT / "benchmarks" / "awrs_vs_genlm_control.py"
-    options = ["--quick", "--systems", "sentax", "unconstrained", "--out", str(out)]
-    done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *options, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (result,) = json.loads(out.read_text())["results"]
+    return json.loads(out.read_text())
+
+
+@needs_the_model
+def test_awrs_vs_genlm_control_runs_our_side(tmp_path: Path) -> None:
+    report = run("awrs_vs_genlm_control.py", tmp_path, "--quick", "--systems", "sentax", "unconstrained")
+    (result,) = report["results"]
     for figures in result["systems"].values():
         assert figures["tokens"] > 0
         assert figures["cpu_ms_per_token"]["median"] > 0
     assert result["ratios"]["overhead"] > 0
+
+
+def test_device_constraints_runs(tmp_path: Path) -> None:
+    (result,) = run("device_constraints.py", tmp_path, "--quick")["results"]
+    assert {"check_us", "first_mask_us", "mask_us", "masks_32_us"} <= result.keys()
+
+
+@needs_the_model
+def test_callbacks_one_core_runs(tmp_path: Path) -> None:
+    assert run("callbacks_one_core.py", tmp_path, "--runs", "4")

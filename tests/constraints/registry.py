@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from sentax.ppl import constraints as sc
 from sentax.ppl.constraints import Constraint
+from sentax.ppl.constraints.json_automaton import schema_automaton
+from sentax.ppl.constraints.python_syntax import python_syntax
+from sentax.ppl.constraints.regex_partial import regex_partial
 
 
 class Case(NamedTuple):
@@ -43,6 +47,19 @@ def _side_by_side(left: Constraint, right: Constraint) -> Constraint:
     return sc.Both(left, right)
 
 
+def _is_text(text: bytes) -> bool:
+    return text == text.decode(errors="ignore").encode()
+
+
+def parses(text: bytes) -> bool:
+    """Whether Python does; it decodes by itself, but by what the text declares."""
+    try:
+        ast.parse(text.decode())
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
 WORDS = ["", "a", "ab", "abc", "b", "été", "étés", "日本", "日", "aab", "aaaa", b"\xc3", b"\xff", "ab\n"]
 
 CASES = {
@@ -76,5 +93,59 @@ CASES = {
         lambda: sc.predicate(lambda t: len(t) < 2) | sc.literal("aab"),
         WORDS,
         lambda t: len(t) < 2 or t == b"aab",
+    ),
+    "predicate_in_threads": Case(
+        lambda: sc.predicate(lambda t: len(t) < 5, _short_and_even, workers=2, executor="thread"),
+        WORDS,
+        _short_and_even,
+    ),
+    "regex_partial": Case(
+        lambda: regex_partial(r"(\w)(?!\1).?\1|(?<!é)t*"), WORDS, full(r"(\w)(?!\1).?\1|(?<!é)t*")
+    ),
+    "keywords": Case(
+        lambda: sc.keywords(any_of=["ab", "日"], none_of=["aab", "é"]),
+        WORDS,
+        lambda t: (b"ab" in t or "日".encode() in t) and b"aab" not in t and "é".encode() not in t,
+    ),
+    "keywords_whole": Case(
+        lambda: sc.keywords(any_of=["ÉTÉ", "ab"], ignore_case=True, whole_words=True),
+        [*WORDS, "l'été", "AB.", "abé", "ab ab"],
+        full(r"(?i)(?s:.*)(?<!\w)(été|ab)(?!\w)(?s:.*)"),
+    ),
+    "length_words": Case(
+        lambda: sc.length(1, 2, unit="words"),
+        ["a b", " a\nb ", "a b c", "", "\u3000", "é"],
+        full(r"\s*\S+(\s+\S+)?\s*"),
+    ),
+    "length_sentences": Case(
+        lambda: sc.length(max=1, unit="sentences"),
+        ["A b.", "A. B", "3.1 a.", "A!” ", "?"],
+        full(r"(?s:(?!.*[.!?…][\"')\]}»’”›」』）】]*\s+\S).*)"),
+    ),
+    "length_many_words": Case(
+        lambda: sc.length(2, 10**6, unit="words"),
+        ["a b", " a\nb ", "a", "", "é\u2003é"],
+        lambda t: len(t.decode().split()) > 1,
+    ),
+    "substring": Case(
+        lambda: sc.substring_of("étés aab"), WORDS, lambda t: _is_text(t) and t.decode() in "étés aab"
+    ),
+    "sequence": Case(lambda: sc.sequence("a", sc.regex("a?b*"), sc.choice(["b", ""])), WORDS, full("aa?b*b?")),
+    "repeat": Case(lambda: sc.repeat("a", 1, 3, separator=sc.regex("b?")), WORDS, full("a(b?a){0,2}")),
+    "schema_automaton": Case(
+        lambda: schema_automaton({"type": "array", "items": {"type": "integer", "minimum": -3}, "maxItems": 2}),
+        ["[]", "[1, -3]", "[1,2]", "[-4]", "[1, 2, 3]", "[0", "[10, 20]"],
+        full(r"\[((-[1-3]|0|[1-9]\d*)(, (-[1-3]|0|[1-9]\d*))?)?\]", re.ASCII),
+    ),
+    "python_syntax": Case(python_syntax, [*WORDS, "a\n b", "if a:\n b\n", "'é'"], parses),
+    "json_schema": Case(
+        lambda: sc.json_schema({"type": "array", "items": {"type": "boolean"}}, engine="llguidance"),
+        [*WORDS, "[]", "[true]", "[true, false]", "[true,false]", "[tru", "[true, ]"],
+        full(r"\[((true|false)(, (true|false))*)?\]"),
+    ),
+    "lark": Case(
+        lambda: sc.lark('start: "a" start? "b"'),
+        [*WORDS, "aabb", "aaabbb", "abab", "abb"],
+        lambda t: len(t) > 0 and t == b"a" * (len(t) // 2) + b"b" * (len(t) // 2),
     ),
 }

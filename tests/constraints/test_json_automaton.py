@@ -42,7 +42,7 @@ SCHEMAS: list[Any] = [
     {"type": "string", "minLength": 2},
     *(
         {"type": "string", "pattern": p}
-        for p in (r"^[a-z]+\d$", "ab|^c|d$", r"^\D.\w$", r"^[^\w\-]\/\W$", "^$", "é")
+        for p in (r"^[a-z]+\d$", "ab|^c|d$", r"^\s.\w$", r"^[^\w\-]\/\S$", "^$", "é")
     ),
     {"type": "string", "minLength": 2, "maxLength": 3, "pattern": "^a*$"},
     {"type": "array", "items": WHOLE, "minItems": 1, "maxItems": 3},
@@ -207,8 +207,8 @@ def test_random_schemas(seed):
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_many_random_schemas(seed):
     rng = random.Random(seed)
-    for _ in range(20):
-        assert agree(random_schema(rng, 4), (",", ":"), seed, walks=10) > 0
+    for _ in range(10):
+        assert agree(random_schema(rng, 4), (",", ":"), seed, walks=4) > 0
 
 
 def finished(walker: Walker, rng: random.Random, count: int) -> list[str]:
@@ -263,7 +263,8 @@ def accepts(dfa: Dfa, text: str) -> bool:
         (r"^(?<year>\d{4})-\u{1F600}?\ud83d\ude00$", ["2024-😀", "2024-😀😀"], ["2024-"]),
         (r"^[[&&~~|+--]$", ["[", "&", "~", "|", "+", ",", "-"], ["a", "."]),
         (r"^a\.b\/c\$$|^\p{Lu}$", ["a.b/c$", "É"], ["aXb/c$", "é"]),
-        (r"a$|^b.", ["xa", "bc", "b\u2028"], ["a\n", "b", "b\n"]),
+        (r"a$|^b.", ["xa", "bc", "b\x85"], ["a\n", "b", "b\n", "b\u2028"]),
+        (r"^[^]a$", ["\na", "ba"], ["a"]),
     ],
 )
 def test_patterns_are_those_of_ecma(pattern, inside, outside):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import itertools
 import pathlib
 import pickle
@@ -12,10 +13,12 @@ import warnings
 
 import pytest
 
-from sentax.ppl.constraints import python_syntax as module
 from sentax.ppl.constraints.python_lines import scan
 from sentax.ppl.constraints.python_syntax import Mode, PythonEngine, python_syntax
 from sentax.testing import check_constraint
+
+# By name: as an attribute of its package it is the function.
+module = importlib.import_module("sentax.ppl.constraints.python_syntax")
 
 EXEC = PythonEngine(Mode.EXEC)
 

@@ -31,10 +31,15 @@ def walk(automaton: Automaton, texts: list[bytes]) -> np.ndarray:
     return np.asarray(automaton.accepting)[state]
 
 
-def mismatches(pattern: str, flags: str, texts: list[str], oracle) -> tuple[list[str], int]:
-    """The texts on which the automaton and the oracle differ, and how many the oracle accepts."""
+def mismatches(
+    pattern: str, flags: str, texts: list[str], oracle, asked: str | None = None
+) -> tuple[list[str], int]:
+    """The texts on which the automaton and the oracle differ, and how many the oracle accepts.
+
+    :param asked: what the oracle is asked, if not the pattern itself.
+    """
     bits = sum(getattr(oracle, letter.upper()) for letter in flags)
-    expected = np.array([bool(oracle.fullmatch(pattern, t, bits)) for t in texts])
+    expected = np.array([bool(oracle.fullmatch(asked or pattern, t, bits)) for t in texts])
     try:
         got = walk(regex(pattern, flags), [t.encode() for t in texts])
     except ValueError as e:
@@ -73,13 +78,21 @@ def sweep(seed: int, patterns: int, strings: int, foreign: bool) -> float:
         texts = [*random_strings(rng, pattern, flags, strings - 2), "", "a"]
         try:
             with time_limit(20):
-                wrong, matched = mismatches(pattern, flags, texts, unicode_regex if foreign else re)
-        except OutOfTime:
+                # The package first looks for a string that it believes to be required, at times wrongly:
+                # `N?(?-i:([^_-σ_])+é[ß])` with the flag i rejects `Céß`. An alternative that never matches
+                # keeps it from that.
+                wrong, matched = (
+                    mismatches(pattern, flags, texts, unicode_regex, rf"(?:{pattern})|(?!)")
+                    if foreign
+                    else mismatches(pattern, flags, texts, re)
+                )
+        except (OutOfTime, TooManyStates):
             skipped += 1
             continue
         assert not wrong, (pattern, flags, wrong)
         accepted += matched
-    assert skipped <= patterns // 50
+    # Large sets of Unicode in long repeats are refused as too large.
+    assert skipped <= patterns * (0.04 if foreign else 0.01)
     return accepted / (patterns * strings)
 
 

@@ -35,8 +35,9 @@ def mesh_of(tree: Any) -> Mesh | None:
     """The mesh with a particle axis that some array of `tree` lives on, if there is one."""
     for leaf in jax.tree.leaves(tree):
         sharding = getattr(leaf, "sharding", None)
-        if isinstance(sharding, NamedSharding) and PARTICLES in sharding.mesh.axis_names:
-            return sharding.mesh
+        mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+        if isinstance(mesh, Mesh) and PARTICLES in mesh.axis_names:
+            return mesh
     return None
 
 
@@ -57,9 +58,7 @@ def spread(x: Any, mesh: Mesh | None) -> Any:
 
 def everywhere(x: Any, mesh: Mesh | None) -> Any:
     """`x`, whole on every device, so that every process can read it."""
-    if mesh is None:
-        return x
-    return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec())), x)
+    return x if mesh is None else lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
 def index() -> Int[Array, ""]:

@@ -136,8 +136,8 @@ class TransformerContext:
             >>> import sentax as sx
             >>> story = sx.load().prompt("She said")
             >>> endings = story.fork([" hello.", " no.", ""])
-            >>> len(endings), [int(context.position - story.position) for context in endings]
-            (3, [3, 3, 0])
+            >>> len(endings), [bool(context.position > story.position) for context in endings]
+            (3, [True, True, False])
         """
         if not texts:
             raise ValueError("fork needs at least one text")

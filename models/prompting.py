@@ -122,8 +122,9 @@ def text_logits(
     :param bias: of :func:`text_bias`, and -inf for what may not follow a healed prompt.
 
         >>> import jax.numpy as jnp
-        >>> text_logits((1, 2), jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, 0.0])).round(3).tolist()
-        [0.0, 0.693, -inf, 0.0]
+        >>> logits = text_logits((1, 2), jnp.zeros(4), jnp.array([0.0, 0.0, -jnp.inf, 0.0]))
+        >>> jnp.exp(logits).round().tolist()
+        [1.0, 2.0, 0.0, 1.0]
     """
     if len(ends) > 1:
         logits = logits.at[ends[0]].set(jax.nn.logsumexp(logits[jnp.array(ends)]))

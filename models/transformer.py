@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sentax.models.attention import KV
 from sentax.models.chat import ChatTemplate
 from sentax.models.config import DecoderConfig
 from sentax.models.contexts import (
+    GRAIN,
     Contexts,
     TransformerContext,
     decoder_of,
@@ -137,7 +139,7 @@ class TransformerLM(LanguageModelMethods):
             row[: len(prompt.ids)] = prompt.ids
         return jnp.asarray(padded)
 
-    def _context(self, cache: Any, position: Any, logits: Any, seam: Any, held: Any) -> TransformerContext:
+    def _context(self, cache: KV, position: Any, logits: Any, seam: Any, held: Any) -> TransformerContext:
         # A reduction on the devices: none of them, and no process, need hold all the logits.
         if is_concrete(logits) and bool(jnp.isnan(logits).any()):
             raise ModelError("the model answers NaN to this prompt: its weights or its dtype are broken")
@@ -167,7 +169,7 @@ def _prefill(
     tokens: Int[Array, " P"],
     length: Int[Array, ""],
     longest: Int[Array, ""],
-) -> tuple[Any, Float[Array, " V"]]:
+) -> tuple[KV, Float[Array, " V"]]:
     """Keys and values of a padded prompt, and the logits after its last token.
 
     :param longest: of the prompts of a batch: a number of chunks that is the same for all of them.
@@ -192,7 +194,20 @@ def _prefill(
         return cache, jnp.where((last >= 0) & (last < rows), new, logits)
 
     cache = empty_segment(config, tokens.shape[0], params["embed_tokens"]["weight"].dtype)
-    return jax.lax.fori_loop(0, -(-longest // rows), chunk, (cache, jnp.zeros(config.vocab_size)))
+    start = cache, jnp.zeros(config.vocab_size)
+    cache, logits = jax.lax.fori_loop(0, -(-longest // rows), chunk, start)
+    return _in_sight(config, cache, length), logits
+
+
+def _in_sight(config: DecoderConfig, cache: KV, length: Int[Array, ""]) -> KV:
+    """What later tokens can see of a prompt: only its end, where every layer has a sliding window."""
+    windows = [layer.window for layer in config.layers if layer.window is not None]
+    bucket = cache.positions.shape[0]
+    if len(windows) < len(config.layers) or (kept := round_up(max(windows), GRAIN)) >= bucket:
+        return cache
+    first = jnp.clip(length - kept, 0, bucket - kept)
+    cut = lambda x: jax.lax.dynamic_slice_in_dim(x, first, kept, axis=max(0, x.ndim - 2))
+    return jax.tree.map(cut, cache)
 
 
 _text_logits = jax.jit(text_logits, static_argnums=0)

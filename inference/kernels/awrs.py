@@ -224,7 +224,7 @@ def rejection_loop(
             return jax.tree.map(lambda old, now: jnp.where(looked[j], now, old), before, new)
 
         # The masses do not change from candidate to candidate: the loop leaves them out.
-        new = course._replace(left=())
+        new = course._replace(left=())  # type: ignore[arg-type]
         k = outcomes.shape[0]
         if k <= _UNROLLED:
             for j in range(k):

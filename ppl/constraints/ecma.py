@@ -1,7 +1,7 @@
 r"""Patterns of JSON schemas: ECMA-262's regular expressions, searched for anywhere in a string.
 
-They are rewritten to the syntax of :func:`sentax.regex`: sets are written out, `\d`, `\w` are ASCII's, `\s` is
-the white space of that standard, and `$` is the very end.
+They are rewritten to the syntax of :func:`sentax.regex`: sets are written out, `\d`, `\w` are ASCII's, `\s` and
+`.` are those of that standard, and `$` is the very end.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def translate(pattern: str) -> str:
         elif char == "[":
             text, i = _class(pattern, i)
             out.append(text)
+        elif char == ".":
+            out.append(r"[^\n\r\u2028\u2029]")
+            i += 1
+        elif pattern.startswith("[^]", i):
+            out.append("(?s:.)")
+            i += 3
         elif char == "$":
             out.append(r"\Z")
             i += 1

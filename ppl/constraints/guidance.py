@@ -25,7 +25,7 @@ from sentax.ppl.language_model import VocabularyLike
 try:
     import llguidance
 except ImportError:  # pragma: no cover - a dependency of the wheel
-    llguidance = None
+    llguidance = None  # type: ignore[assignment]
 
 _VOCABULARIES = 8
 """How many keep their tokenizer: one of 128k tokens takes 0.3 s to build and some 20 MB."""
@@ -201,7 +201,7 @@ class GuidanceEngine(Engine):
         entry = self.roots.get(id(tokens))
         if entry is None:
             # Compiled once for each vocabulary: half a millisecond for a schema of a dozen keywords.
-            limits = llguidance.LLParserLimits(**_LIMITS)
+            limits = llguidance.LLParserLimits(**_LIMITS)  # type: ignore[arg-type]
             grammar = llguidance.LLMatcher.grammar_from_lark(self.grammar)
             matcher = llguidance.LLMatcher(tokens.tokenizer, grammar, log_level=0, limits=limits)
             if matcher.is_error():

@@ -60,9 +60,8 @@ def schema_automaton(
 
     The language is that of :func:`sentax.json_schema` with llguidance: names in the order of `properties`, then
     of `required`, then others; control characters by any of their escapes; numbers in constants by their
-    shortest decimal. Two things that llguidance lets through are not in it: escapes in the names of members
-    beside named ones (`\\u0061` for a member `a` that is there already), and U+0085 for the `\\s` of a
-    pattern.
+    shortest decimal. One thing that llguidance lets through is not in it: escapes in the names of members
+    beside named ones, such as `\\u0061` for a member `a` that is there already.
 
     :param schema: of draft 2020-12. References must lead into it and not be recursive; objects must say what
         other members they have (`additionalProperties`), arrays what items.

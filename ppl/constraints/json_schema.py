@@ -77,7 +77,7 @@ def json_schema(
         >>> tags
         json_schema({"type": "array", "items": {"enum": [..., checked: uniqueItems)
     """
-    options = {"engine": engine, "formats": formats, "check": check, "max_states": max_states}
+    options: dict[str, Any] = {"engine": engine, "formats": formats, "check": check, "max_states": max_states}
     return compile_schema(schema, separators=separators, **options).constraint
 
 

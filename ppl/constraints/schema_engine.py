@@ -174,7 +174,7 @@ def _with_rust_patterns(schema: Any) -> Any:
         return [_with_rust_patterns(v) for v in schema]
     if not isinstance(schema, dict):
         return schema
-    out = {}
+    out: dict[str, Any] = {}
     for keyword, value in schema.items():
         if keyword == "pattern" and isinstance(value, str):
             out[keyword] = in_rust(value)

@@ -59,7 +59,6 @@ class HostStats(NamedTuple):
     timeouts: int = 0
 
 
-
 class Lane(NamedTuple):
     """One question of many.
 

@@ -4,9 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transformers
 from reference.checkpoints import hugging_face_logits
 
-from sentax.models import ModelError, TransformerContext, TransformerLM, Vocabulary, load
+from sentax.models import (
+    DecoderConfig,
+    ModelError,
+    TransformerContext,
+    TransformerLM,
+    Vocabulary,
+    load,
+    load_params,
+)
 from sentax.models.transformer import _prefill
 from sentax.ppl.language_model import Context, LanguageModel, VocabularyLike
 
@@ -141,8 +150,8 @@ def test_room(lm):
     free = context.extend(71)  # outside jit, room is made
     np.testing.assert_allclose(free.logits, context.reserve(3).extend(71).logits, atol=1e-5)
     tight = context.reserve(1)
-    assert tight.suffix.mask.shape == (16,)
-    assert tight.extend(71).reserve(20).suffix.mask.shape == (48,)
+    assert tight.suffix.positions.shape == (16,)
+    assert tight.extend(71).reserve(20).suffix.positions.shape == (48,)
     np.testing.assert_allclose(
         tight.extend(71).reserve(20).extend(72).logits, free.extend(72).logits, atol=1e-5
     )
@@ -203,3 +212,35 @@ def test_context_is_a_pytree(lm):
     assert jax.tree.leaves(before) == jax.tree.leaves(after)
     assert hash(treedef) == hash(jax.tree.structure(lm.prompt("Another text")))
     assert treedef == jax.tree.structure(lm.prompt("Another text"))
+
+
+def test_a_prompt_keeps_what_its_windows_can_see(tmp_path):
+    """With a sliding window in every layer, a prompt's cache is as long as the window, whatever the prompt."""
+    model = transformers.MistralForCausalLM(
+        transformers.MistralConfig(
+            vocab_size=60,
+            hidden_size=32,
+            intermediate_size=40,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            sliding_window=20,
+            initializer_range=0.3,
+        )
+    ).eval()
+    model.save_pretrained(tmp_path)
+    config = DecoderConfig.from_hf(model.config.to_dict())
+    vocabulary = Vocabulary([bytes([65 + i]) for i in range(59)] + [b""], end_of_text=59)
+    lm = TransformerLM(config, load_params(tmp_path, config), vocabulary)
+    ids = np.random.default_rng(0).integers(0, 59, 340).tolist()
+    for length in (5, 100, 300):  # within the window, beyond it, over one chunk
+        context = lm.prompt(ids[:length]).reserve(32)
+        assert context.past[0].positions.shape == (32,)
+        for end in range(length, length + 30):
+            if end % 6 == 0:
+                expected = jax.nn.log_softmax(hugging_face_logits(model, ids[:end])[-1])
+                np.testing.assert_allclose(log_probs(context), expected, atol=2e-4)
+            context = context.extend(ids[end])
+    pair = lm.prompts([ids[:300], ids[:5]])
+    for context, length in zip(pair, (300, 5)):
+        np.testing.assert_allclose(context.logits, lm.prompt(ids[:length]).logits, atol=1e-4)

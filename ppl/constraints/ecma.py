@@ -58,15 +58,15 @@ def translate(pattern: str) -> str:
         if char == "\\":
             what, i = _escape(pattern, i)
             out.append(what if isinstance(what, str) else f"[{_members(what)}]")
+        elif pattern.startswith("[^]", i):
+            out.append("(?s:.)")
+            i += 3
         elif char == "[":
             text, i = _class(pattern, i)
             out.append(text)
         elif char == ".":
             out.append(r"[^\n\r\u2028\u2029]")
             i += 1
-        elif pattern.startswith("[^]", i):
-            out.append("(?s:.)")
-            i += 3
         elif char == "$":
             out.append(r"\Z")
             i += 1

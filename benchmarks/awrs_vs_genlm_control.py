@@ -49,7 +49,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interleaved import ROOT, Outcome, Run, Worker, serve, summarise, surroundings
+from interleaved import ROOT, Outcome, Run, Worker, outcome_of, serve, summarise, surroundings
 
 
 class Case(NamedTuple):
@@ -88,7 +88,6 @@ def prompt_ids(checkpoint: str, prompt: str) -> list[int]:
 def start_sentax(checkpoint: str) -> Callable[..., Run]:
     """AWRS-SMC here, and unconstrained sampling here."""
     import jax
-    import numpy as np
 
     import sentax as sx
 
@@ -110,15 +109,7 @@ def start_sentax(checkpoint: str) -> Callable[..., Run]:
             prefill = time.process_time() - started
             smc.run(jax.random.key(seed), context, *arguments)
 
-            def read() -> Outcome:
-                figures = smc.diagnostics
-                alive = np.isfinite(smc.log_weights)
-                texts = [text for text, a in zip(smc.texts("text"), alive, strict=True) if a]
-                return Outcome(
-                    figures.tokens, texts, figures.steps[0], figures.checks, smc.log_evidence, prefill
-                )
-
-            return read
+            return lambda: outcome_of(smc, prefill)
 
         return run
 

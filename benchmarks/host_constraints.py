@@ -31,7 +31,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interleaved import ROOT, Outcome, Run, Worker, serve, summarise, surroundings
+from interleaved import ROOT, Outcome, Run, Worker, outcome_of, serve, summarise, surroundings
 
 SYSTEMS = ("schema", "schema, no masks", "predicate", "unconstrained")
 TARGETS = {"schema": 1.5, "predicate": 1.3, "check": 2.0}
@@ -65,7 +65,6 @@ def schema_number(number: int) -> dict[str, Any]:
 def start(checkpoint: str) -> Callable[..., Run]:
     """All systems in one process: the model is theirs in common."""
     import jax
-    import numpy as np
 
     import sentax as sx
     from sentax.ppl.constraints.json_schema import json_schema
@@ -99,12 +98,7 @@ def start(checkpoint: str) -> Callable[..., Run]:
 
             def read() -> Outcome:
                 made[seed + 1] = where(seed + 1)  # after the clock has stopped
-                figures = smc.diagnostics
-                alive = np.isfinite(smc.log_weights)
-                texts = [text for text, a in zip(smc.texts("text"), alive, strict=True) if a]
-                return Outcome(
-                    figures.tokens, texts, figures.steps[0], figures.checks, smc.log_evidence, prefill
-                )
+                return outcome_of(smc, prefill)
 
             return read
 

@@ -11,6 +11,7 @@ import datetime
 import gc
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -43,6 +44,16 @@ class Outcome(NamedTuple):
     checks: int = 0
     log_evidence: float | None = None
     prefill: float = 0.0
+
+
+def outcome_of(smc: Any, prefill: float) -> Outcome:
+    """What a run of ours left.
+
+    :param smc: a `sentax.SMC` that has run a program with one text, `text`.
+    """
+    figures = smc.diagnostics
+    texts = [t for t, w in zip(smc.texts("text"), smc.log_weights, strict=True) if math.isfinite(w)]
+    return Outcome(figures.tokens, texts, figures.steps[0], figures.checks, smc.log_evidence, prefill)
 
 
 Run = Callable[[int], Callable[[], Outcome]]
@@ -178,4 +189,4 @@ def surroundings(checkpoint: Path, packages: Iterable[str], python: str = sys.ex
     }
 
 
-__all__ = ["ROOT", "Outcome", "Run", "Worker", "serve", "summarise", "surroundings"]
+__all__ = ["ROOT", "Outcome", "Run", "Worker", "outcome_of", "serve", "summarise", "surroundings"]

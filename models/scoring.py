@@ -14,12 +14,10 @@ from jax import lax, random
 from jaxtyping import Array, Float, Int
 from numpyro import handlers
 
+from sentax.models.contexts import pad_tokens
 from sentax.ppl.language_model import Context, LanguageModel
 from sentax.ppl.primitives import generate
 from sentax.ppl.text import Text
-
-GRAIN = 16
-"""Scored texts are padded to multiples of so many tokens, so that similar lengths share programs."""
 
 
 class TokenScores(NamedTuple):
@@ -77,11 +75,10 @@ def score(
             f"a text of {longest} tokens does not fit in the context window: room for {int(context.room)}"
         )
     # Both axes in buckets, so that new texts of a similar size reuse the compiled program.
-    shape = (1 << max(len(rows) - 1, 0).bit_length(), max(GRAIN, -(-longest // GRAIN) * GRAIN))
-    padded = np.full(shape, -1, np.int32)
-    for row, ids in zip(padded, rows):
-        row[: len(ids)] = ids
-    log_probs = np.asarray(_score(context.reserve(min(shape[1], int(context.room))), jnp.asarray(padded)))
+    bucket = 1 << max(len(rows) - 1, 0).bit_length()
+    padded = pad_tokens([*rows, *([[]] * (bucket - len(rows)))])
+    room = context.reserve(min(padded.shape[1], int(context.room)))
+    log_probs = np.asarray(_score(room, jnp.asarray(padded)))
     log_probs, padded = log_probs[: len(rows), :longest], padded[: len(rows), :longest]
     if per_token:
         return TokenScores(padded, log_probs)

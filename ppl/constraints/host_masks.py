@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
-from sentax.ppl.constraints.base import Constraint, State
+from sentax.ppl.constraints.base import State
 from sentax.ppl.constraints.engine import Session
 from sentax.ppl.constraints.host import recorded_failures, trie_of
 from sentax.ppl.constraints.masks import Masker
@@ -60,16 +60,6 @@ class HostMasker(Masker):
         shape = jax.ShapeDtypeStruct((self.width,), jnp.uint32)
         return self, jax.pure_callback(masks, shape, jnp.stack(question), vmap_method="broadcast_all")
 
-    def residual(
-        self,
-        constraint: Constraint,
-        state: State,
-        token: Int[Array, " L"],
-        end: Bool[Array, ""] | bool,
-        needed: Bool[Array, ""] | bool = True,
-    ) -> Bool[Array, ""]:
-        return jnp.ones((), bool)
-
 
 def masks(packed: Any) -> np.ndarray:
     """The callback of all masks on the host.
@@ -117,6 +107,8 @@ class _Reader:
         self.width = -(-vocabulary.size // 32)
         self.stop = None if stop is None else bytes([stop])
         self.stopped = self._stopped(0)
+        # What adds nothing to a text that may go on is allowed, as it is where tokens are checked.
+        self.silent = [v for v, token in enumerate(vocabulary.tokens) if not token]
 
     def _stopped(self, seam: int) -> dict[bytes, list[int]]:
         """The tokens that hold the stop byte, by what they add to the text before it."""
@@ -143,6 +135,7 @@ class _Reader:
             bits = np.unpackbits(row.astype("<u4").view(np.uint8), bitorder="little")
         for piece, tokens in stopped.items():
             bits[tokens] = trie.engine.complete(session, piece)
+        bits[self.silent] = True
         bits[self.vocabulary.end_of_text] = trie.answer(node, b"", COMPLETE)[1]
         return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
 

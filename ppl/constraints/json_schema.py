@@ -77,8 +77,10 @@ def json_schema(
         >>> tags
         json_schema({"type": "array", "items": {"enum": [..., checked: uniqueItems)
     """
-    options: dict[str, Any] = {"engine": engine, "formats": formats, "check": check, "max_states": max_states}
-    return compile_schema(schema, separators=separators, **options).constraint
+    compiled = compile_schema(
+        schema, separators=separators, engine=engine, formats=formats, check=check, max_states=max_states
+    )
+    return compiled.constraint
 
 
 def compile_schema(

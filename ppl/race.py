@@ -76,12 +76,8 @@ def masses(log_masses: Float[Array, " V"]) -> Masses:
     Array([0.25, 0.5 , 0.25], dtype=float32)
     """
     (V,) = log_masses.shape
-    W = B = max(1, round(V ** (1 / 3)))
-    A = math.ceil(V / (W * B))
-    peak = jnp.max(log_masses)
-    # All -inf would give NaN: with a peak of zero it gives no mass, which callers can see.
-    peak = jnp.where(jnp.isfinite(peak), peak, 0.0)
-    p = jnp.exp(log_masses - peak)
+    A, B, W = _shape(V)
+    p = jnp.exp(log_masses - _peak(log_masses))
     p = jnp.pad(p, (0, A * B * W - V)).reshape(A, B, W)
     # Summed level by level: no long sum in which the tail is lost.
     scale = 1.0 / jnp.maximum(p.sum(-1).sum(-1).sum(), jnp.finfo(jnp.float32).tiny)
@@ -147,10 +143,33 @@ def _over(numerator: Array, denominator: Array) -> Array:
 
 
 def draw(rng_key: Array, log_masses: Float[Array, " V"]) -> Int[Array, ""]:
-    """One draw from a categorical over V outcomes given by its log-masses."""
-    left = masses(log_masses)
-    outcomes, _ = race(exponential(rng_key, (noise_size(left, 1),)), left, 1)
-    return outcomes[0]
+    """One draw from a categorical over V outcomes given by its log-masses.
+
+    The same race as :func:`race` with `k = 1`, with nothing built that only later draws need: no sums are
+    scaled, only the row that is met is read.
+    """
+    (V,) = log_masses.shape
+    A, B, W = _shape(V)
+    peak = _peak(log_masses)
+    logs = jnp.pad(log_masses, (0, A * B * W - V), constant_values=-jnp.inf).reshape(A, B, W)
+    sums = jnp.exp(logs - peak).sum(-1)
+    noise = exponential(rng_key, (A + B + W,))
+    branch = jnp.argmin(_over(noise[:A], sums.sum(-1)))
+    row = jnp.argmin(_over(noise[A : A + B], sums[branch]))
+    outcome = jnp.argmin(_over(noise[A + B :], jnp.exp(logs[branch, row] - peak)))
+    return ((branch * B + row) * W + outcome).astype(jnp.int32)
+
+
+def _shape(V: int) -> tuple[int, int, int]:
+    """Branches, rows in a branch, outcomes in a row."""
+    W = max(1, round(V ** (1 / 3)))
+    return math.ceil(V / (W * W)), W, W
+
+
+def _peak(log_masses: Float[Array, " V"]) -> Float[Array, ""]:
+    """The largest log-mass; zero where there is no mass, which callers can then see (-inf would give NaN)."""
+    peak = jnp.max(log_masses)
+    return jnp.where(jnp.isfinite(peak), peak, 0.0)
 
 
 __all__ = ["Masses", "draw", "masses", "noise_size", "race"]

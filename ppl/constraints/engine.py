@@ -63,7 +63,7 @@ class Engine:
     def mask(self, session: Session, vocabulary: VocabularyLike) -> UInt32[np.ndarray, " W"]:
         """The tokens that may come next, 32 to a word, least bit first: `W = ceil(V / 32)`.
 
-        A token without bytes (a special, padding, every end of text) has bit 0 here: end-of-text is set by the
-        caller, from :meth:`complete`.
+        A token without bytes (a special, padding, every end of text) has bit 0 here: those are the caller's to
+        set, end-of-text from :meth:`complete`.
         """
         raise NotImplementedError

@@ -30,7 +30,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +208,15 @@ def measure(workers: dict[str, Worker], dtype: str, num_texts: int, repeats: int
     return result
 
 
-def run(options: argparse.Namespace, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Every shape, dtype and number of texts."""
-    results = []
+def run(
+    options: argparse.Namespace, known: list[dict[str, Any]], log: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Every shape, dtype and number of texts that is not known yet."""
+    done = {(result["shape"], result["dtype"], result["texts"]) for result in known}
     for shape in options.shapes:
+        cases = [c for c in itertools.product(options.dtypes, options.texts) if (shape, *c) not in done]
+        if not cases:
+            continue
         with tempfile.TemporaryDirectory() as directory:
             make_checkpoint(Path(directory), *SHAPES[shape])
             workers: dict[str, Worker] = {}
@@ -221,14 +226,15 @@ def run(options: argparse.Namespace, log: Callable[[str], None]) -> list[dict[st
                     workers[name] = Worker(command)
                     if workers[name].missing:
                         raise SystemExit(f"{name} is missing: {workers[name].missing}")
-                for dtype, num_texts in itertools.product(options.dtypes, options.texts):
+                for dtype, num_texts in cases:
                     measured = measure(workers, dtype, num_texts, options.repeats)
-                    results.append({"shape": shape, "dtype": dtype, "texts": num_texts} | measured)
-                    log(json.dumps(results[-1]))
+                    load = round(os.getloadavg()[0], 2)
+                    result = {"shape": shape, "dtype": dtype, "texts": num_texts, "load": load} | measured
+                    log(json.dumps(result))
+                    yield result
             finally:
                 for worker in workers.values():
                     worker.close()
-    return results
 
 
 def verdicts(results: list[dict[str, Any]]) -> list[str]:
@@ -253,6 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--repeats", type=int, default=7)
     add("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "decode_vs_generate.json")
+    add("--go-on", action="store_true", help="measure only what is not in the --out file yet")
     add("--quick", action="store_true", help="one small case, one repeat: to see that it runs")
     add("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
     add("--checkpoint", help=argparse.SUPPRESS)
@@ -270,19 +277,14 @@ def main(arguments: list[str] | None = None) -> None:
     del report["checkpoint"]
     if report["load"] > 1:
         log(f"the machine is busy (load {report['load']}): the figures will not be good")
-    results = run(options, log)
-    print(*verdicts(results), sep="\n")
-    report |= {
-        "load_at_end": round(os.getloadavg()[0], 2),
-        "minutes": round((time.time() - started) / 60, 1),
-        "prompt_tokens": PROMPT,
-        "new_tokens": NEW,
-        "vocabulary": VOCABULARY,
-        "repeats": options.repeats,
-        "results": results,
-    }
+    results = json.loads(options.out.read_text())["results"] if options.go_on else []
+    report |= {"prompt_tokens": PROMPT, "new_tokens": NEW, "vocabulary": VOCABULARY, "repeats": options.repeats}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    for result in run(options, results, log):
+        results.append(result)
+        minutes = round((time.time() - started) / 60, 1)
+        options.out.write_text(json.dumps(report | {"minutes": minutes, "results": results}, indent=1) + "\n")
+    print(*verdicts(results), sep="\n")
     log(f"written to {options.out}")
 
 

@@ -24,12 +24,26 @@ EMPTY = -1
 
 
 class KV(NamedTuple):
-    """Keys (already rotated) and values of L consecutive cache slots, for every layer."""
+    """Keys (already rotated) and values of L cache slots, for every layer.
+
+    A layer with a sliding window need not keep what it cannot see any more: its slots may be fewer, R of them.
+    In a segment that is written token by token they are a ring, in which position `p` has slot `p % R`.
+    """
 
     keys: tuple[Float[Array, "K L Y"], ...]
     values: tuple[Float[Array, "K L Y"], ...]
     positions: Int[Array, " L"]
     """The position in its text of the token in each slot, -1 where there is none."""
+    windows: dict[int, Int[Array, " R"]] = {}
+    """The same for the layers of one sliding window, where they have slots of their own."""
+
+    def of(self, window: int | None) -> Int[Array, " L"]:
+        """The positions in the slots of the layers with this window (None: without)."""
+        return self.positions if window is None else self.windows.get(window, self.positions)
+
+    def ring(self, window: int | None) -> int | None:
+        """The number of slots where the layers with this window keep a ring; else None."""
+        return self.windows[window].shape[-1] if window in self.windows else None
 
     @property
     def mask(self) -> Bool[Array, " L"]:
@@ -50,7 +64,7 @@ class Visibility(NamedTuple):
         token_mask: Bool[Array, " C"],
         past: tuple[KV, ...],
         cache: KV | None,
-        slot: int | Int[Array, ""],
+        slot: Int[Array, " C"] | int | Int[Array, ""],
         window: int | None,
     ) -> Visibility:
         """
@@ -58,7 +72,7 @@ class Visibility(NamedTuple):
         :param token_mask: false where the chunk is padding.
         :param past: cached segments, all their tokens before the chunk.
         :param cache: the segment that the chunk is written into, as it was before.
-        :param slot: where in `cache` the chunk goes.
+        :param slot: where in `cache` the chunk goes: its first slot, or in a ring [C] that of each token.
         :param window: a token sees keys at positions greater than its own minus this; None: all.
         """
 
@@ -71,9 +85,25 @@ class Visibility(NamedTuple):
         if window is not None:
             own &= positions > positions[:, None] - window
         if cache is not None:
-            before = jnp.broadcast_to(seen(cache.positions), (C, *cache.positions.shape))
-            own = jax.lax.dynamic_update_slice(before, own, (0, slot))
-        return cls((*(seen(segment.positions) for segment in past), own))
+            keys = cache.of(window)
+            before = jnp.broadcast_to(seen(keys), (C, *keys.shape))
+            if jnp.ndim(slot) == 0:
+                own = jax.lax.dynamic_update_slice(before, own, (0, slot))
+            else:
+                own = before.at[:, slot].set(own, mode="drop")
+        return cls((*(seen(segment.of(window)) for segment in past), own))
+
+
+def write(cache: Array, chunk: Array, slot: Int[Array, " C"] | int | Int[Array, ""]) -> Array:
+    """A cache [L] or [K, L, Y] with a chunk [C] or [K, C, Y] at `slot` (see :meth:`Visibility.of`)."""
+    chunk = chunk.astype(cache.dtype)
+    if jnp.ndim(slot) > 0:
+        return (
+            cache.at[slot].set(chunk, mode="drop")
+            if cache.ndim == 1
+            else cache.at[:, slot].set(chunk, mode="drop")
+        )
+    return jax.lax.dynamic_update_slice(cache, chunk, (slot,) if cache.ndim == 1 else (0, slot, 0))
 
 
 class Attention(nnx.Module):
@@ -103,7 +133,7 @@ class Attention(nnx.Module):
         :param segments: keys and values [K, L, Y] of each cached segment; the last is the one to write,
             None where the chunk is its own segment.
         :param visible: what the chunk sees of each segment.
-        :param slot: where the chunk goes in the last segment.
+        :param slot: where the chunk goes in the last segment, as in :meth:`Visibility.of`.
         :return: activations [C, D] and the last segment's keys and values.
         """
         C, K, Y = x.shape[0], self.num_kv_heads, self.head_dim
@@ -123,7 +153,7 @@ class Attention(nnx.Module):
         if own is not None:
             # Written before it is read: nothing reads the old cache after the write, so XLA updates it in
             # place. Read first and written afterwards, a loop copied every layer's cache twice a step.
-            key, value = (jax.lax.dynamic_update_slice(c, x, (0, slot, 0)) for c, x in zip(own, (key, value)))
+            key, value = (write(c, x, slot) for c, x in zip(own, (key, value)))
         own = key, value
 
         # One softmax over every segment, but the caches themselves are never concatenated: under `vmap` a

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sentax.models.attention import EMPTY, KV
+from sentax.models.attention import EMPTY, KV, write
 from sentax.models.config import DecoderConfig
 from sentax.models.decoder import Decoder
 from sentax.models.prompting import text_logits
@@ -33,7 +33,7 @@ class TransformerContext:
 
     What does not depend on the particle stays unbatched under `vmap` by itself: the parameters, the
     prompt's keys and values, and :attr:`slot`, which counts calls of :meth:`extend` whether or not they
-    were active. The suffix, its mask, :attr:`position` and :attr:`logits` belong to the particle.
+    were active. The suffix, its mask, :attr:`position`, :attr:`logits` and :attr:`features` belong to the particle.
 
     Logits are the model's own with three changes. Tokens without text (special tokens, padding rows
     of the embedding) are impossible, so probabilities are renormalised over text and end-of-text. The
@@ -53,6 +53,8 @@ class TransformerContext:
     position: Int[Array, ""]
     """Tokens so far: the position of the next one."""
     logits: Float[Array, " V"]
+    features: Float[Array, " D"]
+    """The decoder's last state, from which the logits come: what a learned twist reads."""
     seam: Int[Array, ""]
     """Leading bytes of the next token that repeat the end of the prompt; 0 unless it was healed."""
     held: Int[Array, ""]
@@ -69,13 +71,9 @@ class TransformerContext:
             self.config.check_window(start + num_tokens, start)
         num_tokens = round_up(num_tokens, GRAIN)
         if self.suffix is not None:
-            grow = lambda x, axis: jnp.pad(
-                x, [(0, num_tokens if i == x.ndim + axis else 0) for i in range(x.ndim)]
-            )
-            keys, values = jax.tree.map(lambda x: grow(x, -2), (self.suffix.keys, self.suffix.values))
-            suffix = KV(keys, values, grow(self.suffix.positions - EMPTY, -1) + EMPTY)
+            suffix = _grown(self.config, self.suffix, num_tokens)
         else:
-            suffix = empty_segment(self.config, num_tokens, self.past[0].keys[0].dtype)
+            suffix = empty_segment(self.config, num_tokens, self.past[0].keys[0].dtype, rings=True)
         return dataclasses.replace(self, suffix=suffix)
 
     def extend(self, token: Int[Array, ""] | int, active: Bool[Array, ""] | bool = True) -> TransformerContext:
@@ -224,6 +222,7 @@ class Contexts:
             position=take(self.stacked.position),
             # Indexing clamps silently.
             logits=logits if is_concrete(i) else jnp.where((i >= 0) & (i < B), logits, jnp.nan),
+            features=take(self.stacked.features),
             seam=take(self.stacked.seam),
             held=take(self.stacked.held),
         )
@@ -252,7 +251,7 @@ def _axes(context: TransformerContext, num_shared: int, num_own: int) -> Any:
     """The axis B of each field of stacked contexts, for :func:`jax.vmap`."""
     axes: dict[str, Any] = {
         **dict.fromkeys(("params", "bias", "vocabulary", "suffix", "slot")),
-        **dict.fromkeys(("position", "logits", "seam", "held"), 0),
+        **dict.fromkeys(("position", "logits", "features", "seam", "held"), 0),
         "past": (*((None,) * num_shared), *((0,) * num_own)),
     }
     return dataclasses.replace(context, **axes)
@@ -260,17 +259,18 @@ def _axes(context: TransformerContext, num_shared: int, num_own: int) -> Any:
 
 def _among(segment: KV, i: Int[Array, ""]) -> KV:
     """The slots of B stacked segments as one segment, in which only those of the `i`-th are seen."""
-    B, L = segment.positions.shape
-    merge = lambda x: x.swapaxes(0, 1).reshape(x.shape[1], B * L, x.shape[3])
+    B = segment.positions.shape[0]
+    merge = lambda x: x.swapaxes(0, 1).reshape(x.shape[1], B * x.shape[2], x.shape[3])
     keys, values = jax.tree.map(merge, (segment.keys, segment.values))
-    positions = jnp.where((jnp.arange(B) == i)[:, None], segment.positions, EMPTY)
-    return KV(keys, values, positions.reshape(-1))
+    own = lambda positions: jnp.where((jnp.arange(B) == i)[:, None], positions, EMPTY).reshape(-1)
+    return KV(keys, values, own(segment.positions), jax.tree.map(own, segment.windows))
 
 
 # `inline` keeps one flat jaxpr inside a caller's trace; the jit is for callers that have none.
 @functools.partial(jax.jit, inline=True)
 def _extend(context: TransformerContext, token: Array, active: Array) -> TransformerContext:
-    logits, suffix = decoder_of(context.config, context.params)(
+    decoder = decoder_of(context.config, context.params)
+    features, suffix = decoder.states(
         token[None],
         context.position[None],
         past=context.past,
@@ -282,7 +282,7 @@ def _extend(context: TransformerContext, token: Array, active: Array) -> Transfo
     # `dynamic_update_slice` would silently overwrite the last slot.
     logits = jnp.where(
         context.slot < suffix.positions.shape[0],
-        text_logits(context.vocabulary.ends, logits, context.bias),
+        text_logits(context.vocabulary.ends, decoder.project(features), context.bias),
         jnp.nan,
     )
     return dataclasses.replace(
@@ -291,6 +291,7 @@ def _extend(context: TransformerContext, token: Array, active: Array) -> Transfo
         slot=context.slot + 1,
         position=context.position + active,
         logits=jnp.where(active, logits, context.logits),
+        features=jnp.where(active, features, context.features),
         seam=jnp.where(active, 0, context.seam),
         held=jnp.where(active, -1, context.held),
     )
@@ -301,7 +302,8 @@ def _append(context: TransformerContext, tokens: Array, active: Array) -> Transf
     tokens = jnp.concatenate([context.held[None], tokens])
     real = (tokens >= 0) & active
     cached = () if context.suffix is None else (context.suffix,)
-    logits, segment = decoder_of(context.config, context.params)(
+    decoder = decoder_of(context.config, context.params)
+    features, segment = decoder.states(
         jnp.maximum(tokens, 0),
         context.position + jnp.cumsum(real) - real,
         past=(*context.past, *cached),
@@ -309,11 +311,13 @@ def _append(context: TransformerContext, tokens: Array, active: Array) -> Transf
         head=jnp.max(jnp.where(real, jnp.arange(tokens.shape[0]), 0)),
     )
     active = jnp.any(real)
+    logits = text_logits(context.vocabulary.ends, decoder.project(features), context.bias)
     return dataclasses.replace(
         context,
         past=(*context.past, segment),
         position=context.position + jnp.sum(real, dtype=jnp.int32),
-        logits=jnp.where(active, text_logits(context.vocabulary.ends, logits, context.bias), context.logits),
+        logits=jnp.where(active, logits, context.logits),
+        features=jnp.where(active, features, context.features),
         seam=jnp.where(active, 0, context.seam),
         held=jnp.where(active, -1, context.held),
     )
@@ -324,13 +328,52 @@ def decoder_of(config: DecoderConfig, params: Params) -> Decoder:
     return nnx.merge(abstract(config)[0], params)
 
 
-def empty_segment(config: DecoderConfig, length: int, dtype: Any) -> KV:
-    """Keys and values of so many slots, none of which holds a token."""
-    zeros = lambda: jnp.zeros((config.num_kv_heads, length, config.head_dim), dtype)
-    layers = range(config.num_layers)
-    return KV(
-        tuple(zeros() for _ in layers), tuple(zeros() for _ in layers), jnp.full(length, EMPTY, jnp.int32)
-    )
+def empty_segment(config: DecoderConfig, length: int, dtype: Any, *, rings: bool = False) -> KV:
+    """Keys and values of so many slots, none of which holds a token.
+
+    :param rings: whether layers with a sliding window that is shorter keep no more than it shows them.
+    """
+    sizes = ring_sizes(config, length) if rings else {}
+    lengths = [sizes.get(layer.window, length) for layer in config.layers]
+    zeros = lambda: tuple(jnp.zeros((config.num_kv_heads, size, config.head_dim), dtype) for size in lengths)
+    empty = lambda size: jnp.full(size, EMPTY, jnp.int32)
+    return KV(zeros(), zeros(), empty(length), {window: empty(size) for window, size in sizes.items()})
+
+
+def ring_sizes(config: DecoderConfig, length: int) -> dict[int | None, int]:
+    """For each sliding window that shows less than `length` slots, how many its layers have to keep."""
+    windows = {layer.window for layer in config.layers if layer.window is not None}
+    return {window: size for window in sorted(windows) if (size := round_up(window, GRAIN)) < length}
+
+
+def _grown(config: DecoderConfig, segment: KV, more: int) -> KV:
+    """A written segment with more slots; where a window's slots are now enough, as a ring."""
+    length = segment.positions.shape[-1] + more
+    sizes = ring_sizes(config, length)
+
+    def pad(x: Array, axis: int, value: int = 0) -> Array:
+        widths = [(0, more if i == x.ndim + axis else 0) for i in range(x.ndim)]
+        return jnp.pad(x, widths, constant_values=value)
+
+    def place(x: Array, axis: int, window: int | None, value: int = 0) -> Array:
+        size = sizes.get(window)
+        if size is None:
+            return pad(x, axis, value)
+        if segment.ring(window) is not None:
+            return x
+        positions = segment.positions
+        # Of two positions with one slot, only the later can still be seen.
+        seen = (positions >= 0) & (positions > jnp.max(positions) - size)
+        shape = (*x.shape[: x.ndim + axis], size, *x.shape[x.ndim + axis + 1 :])
+        slots = jnp.where(seen, positions % size, size)
+        return write(jnp.full(shape, value, x.dtype), x, slots)
+
+    stacks = [
+        tuple(place(x, -2, layer.window) for x, layer in zip(stack, config.layers))
+        for stack in (segment.keys, segment.values)
+    ]
+    windows = {w: place(segment.of(w), -1, w, EMPTY) for w in sizes}
+    return KV(*stacks, pad(segment.positions, -1, EMPTY), windows)
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from sentax.models.attention import EMPTY, KV, Attention, Visibility
+from sentax.models.attention import EMPTY, KV, Attention, Visibility, write
 from sentax.models.config import Activation, DecoderConfig
 from sentax.models.layers import Embedding, Linear, make_norm
 
@@ -108,33 +110,50 @@ class Decoder(nnx.Module):
         :param token_mask: false where the chunk is padding; padding is seen by nothing else.
         :param head: the rows to project on the vocabulary: ``"all"`` [C, V], ``"last"`` [V], or
             the index of one row [V].
-        :param cache: a segment to write the chunk into; without one the chunk makes its own.
+        :param cache: a segment to write the chunk into; without one the chunk makes its own. A chunk for a
+            segment with rings must be no longer than they are beyond the window: one token always fits.
         :param slot: where in `cache` the chunk goes; ``slot + C`` must not exceed its length.
         :param length: tokens of the whole text, where the chunk is not its end. Read only by models whose
             rotary factors depend on it.
         :return: float32 logits, and the written segment.
         """
+        states, written = self.states(tokens, positions, past, token_mask, head, cache, slot, length)
+        return self.project(states), written
+
+    def states(
+        self,
+        tokens: Int[Array, " C"],
+        positions: Int[Array, " C"],
+        past: tuple[KV, ...] = (),
+        token_mask: Bool[Array, " C"] | None = None,
+        head: str | int | Int[Array, ""] = "all",
+        cache: KV | None = None,
+        slot: int | Int[Array, ""] = 0,
+        length: int | Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "*rows D"], KV]:
+        """What :meth:`__call__` projects on the vocabulary: the last layer's states, normed. It says the rest."""
         if token_mask is None:
             token_mask = jnp.ones(tokens.shape[0], bool)
         if length is None:
             length = jnp.max(jnp.where(token_mask, positions, 0)) + 1
         specs = self.config.layers
         rotations = self._rotations(positions, length)
+        windows = dict.fromkeys(spec.window for spec in specs)
+        slots = {window: _slot(cache, window, slot, positions, token_mask) for window in windows}
         visible = {
-            window: Visibility.of(positions, token_mask, past, cache, slot, window)
-            for window in dict.fromkeys(spec.window for spec in specs)
+            window: Visibility.of(positions, token_mask, past, cache, slots[window], window)
+            for window in windows
         }
-        stored = jnp.where(token_mask, positions, EMPTY)
+        stored, rings = jnp.where(token_mask, positions, EMPTY), {}
         if cache is not None:
-            stored = jax.lax.dynamic_update_slice(
-                cache.positions, stored.astype(cache.positions.dtype), (slot,)
-            )
+            rings = {window: write(ring, stored, slots[window]) for window, ring in cache.windows.items()}
+            stored = write(cache.positions, stored, slot)
 
         x = self._embed(tokens, positions)
         keys, values = [], []
         for index, (layer, spec) in enumerate(zip(self.layers, specs)):
             segments = [s and (s.keys[index], s.values[index]) for s in (*past, cache)]
-            x, (key, value) = layer(x, rotations[spec.rope], segments, visible[spec.window], slot)
+            x, (key, value) = layer(x, rotations[spec.rope], segments, visible[spec.window], slots[spec.window])
             keys.append(key)
             values.append(value)
 
@@ -143,8 +162,8 @@ class Decoder(nnx.Module):
             raise ValueError(f"head is {head!r}; expected 'all', 'last' or the index of a row")
         if not every_row:
             x = x[-1:] if isinstance(head, str) else jax.lax.dynamic_slice_in_dim(x, head, 1)
-        logits = self._project(self.norm(x))
-        return (logits if every_row else logits[0]), KV(tuple(keys), tuple(values), stored)
+        x = self.norm(x)
+        return (x if every_row else x[0]), KV(tuple(keys), tuple(values), stored, rings)
 
     def _rotations(self, positions: Int[Array, " C"], length: int | Int[Array, ""]) -> dict:
         """Cosine and sine for each rotary embedding among the layers; None for none."""
@@ -166,13 +185,28 @@ class Decoder(nnx.Module):
             x = x + self.embed_positions(positions)
         return x
 
-    def _project(self, x: Float[Array, "C D"]) -> Float[Array, "C V"]:
-        logits = self.embed_tokens.attend(x) if self.config.tie_embeddings else self.lm_head(x)
+    def project(self, states: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+        """The logits that belong to :meth:`states`."""
+        if states.ndim == 1:
+            return self.project(states[None])[0]
+        logits = self.embed_tokens.attend(states) if self.config.tie_embeddings else self.lm_head(states)
         if self.config.logit_scale != 1.0:
             logits = logits * self.config.logit_scale
         if (cap := self.config.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits
+
+
+def _slot(
+    cache: KV | None,
+    window: int | None,
+    slot: int | Int[Array, ""],
+    positions: Int[Array, " C"],
+    token_mask: Bool[Array, " C"],
+) -> Any:
+    """Where the layers with this window write the chunk. What is padding is not written into a ring."""
+    size = None if cache is None else cache.ring(window)
+    return slot if size is None else jnp.where(token_mask, positions % size, size)
 
 
 def _through(norm, x: Float[Array, "C D"]) -> Float[Array, "C D"]:

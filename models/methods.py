@@ -123,6 +123,11 @@ class TransformedContext:
         return _apply(self.transform, self.inner.logits)
 
     @property
+    def features(self) -> Float[Array, " D"]:
+        """Those of the model itself, where it has some."""
+        return self.inner.features
+
+    @property
     def seam(self) -> Int[Array, ""]:
         return self.inner.seam
 

@@ -23,6 +23,8 @@ class TableContext:
     log_probs: Float[Array, "V V"]
     vocabulary: Vocabulary
     logits: Float[Array, " V"]
+    features: Float[Array, " V"]
+    """Which token was the last (one-hot; zeros before the first): all that the chain remembers."""
     seam: Int[Array, ""]
 
     @property
@@ -37,7 +39,8 @@ class TableContext:
     def extend(self, token: Int[Array, ""] | int, active: Bool[Array, ""] | bool = True) -> TableContext:
         """The context after one more token; unchanged where `active` is false."""
         logits = jnp.where(active, self.log_probs[token], self.logits)
-        return dataclasses.replace(self, logits=logits)
+        last = (jnp.arange(logits.shape[0]) == token).astype(jnp.float32)
+        return dataclasses.replace(self, logits=logits, features=jnp.where(active, last, self.features))
 
 
 class TableLM(LanguageModelMethods):
@@ -98,19 +101,23 @@ class TableLM(LanguageModelMethods):
         :param text: nothing (None or empty), or a start token by id or by its bytes.
         :raises ValueError: for a text that is not one token.
         """
-        return TableContext(self.log_probs, self.vocabulary, self._first(text), jnp.int32(0))
+        start = TableContext(
+            self.log_probs, self.vocabulary, self.initial, jnp.zeros_like(self.initial), jnp.int32(0)
+        )
+        token = self._first(text)
+        return start if token is None else start.extend(token)
 
-    def _first(self, text: int | np.integer | str | bytes | None) -> Float[Array, " V"]:
+    def _first(self, text: int | np.integer | str | bytes | None) -> int | None:
         if text is None or text in ("", b""):
-            return self.initial
+            return None
         if isinstance(text, str | bytes):
             token = text.encode() if isinstance(text, str) else text
             if token not in self.vocabulary.tokens:
                 raise ValueError(f"{text!r} is not one token of this table")
-            return self.log_probs[self.vocabulary.tokens.index(token)]
+            return self.vocabulary.tokens.index(token)
         if not 0 <= text < self.vocabulary.size:
             raise ValueError(f"token {text} is not below {self.vocabulary.size}")
-        return self.log_probs[text]
+        return int(text)
 
     def __repr__(self) -> str:
         return f"TableLM({self.vocabulary!r})"

@@ -16,12 +16,12 @@ from sentax.models.attention import KV
 from sentax.models.chat import ChatTemplate
 from sentax.models.config import DecoderConfig
 from sentax.models.contexts import (
-    GRAIN,
     Contexts,
     TransformerContext,
     decoder_of,
     empty_segment,
     is_concrete,
+    ring_sizes,
     round_up,
 )
 from sentax.models.errors import ModelError
@@ -74,9 +74,9 @@ class TransformerLM(LanguageModelMethods):
         prompt = self._read(text, heal)
         (tokens,) = self._padded([prompt])
         length = jnp.int32(len(prompt.ids))
-        cache, logits = _prefill(self.config, self.params, tokens, length, length)
+        cache, features, logits = _prefill(self.config, self.params, tokens, length, length)
         logits = _text_logits(self.vocabulary.ends, logits, prompt.bias(self.bias))
-        return self._context(cache, length, logits, jnp.int32(prompt.seam), jnp.int32(prompt.held))
+        return self._context(cache, length, features, logits, jnp.int32(prompt.seam), jnp.int32(prompt.held))
 
     def prompts(self, texts: Sequence[PromptLike], *, heal: bool = True) -> Contexts:
         """The contexts after several prompts, padded to the length of the longest and read in one pass.
@@ -95,13 +95,13 @@ class TransformerLM(LanguageModelMethods):
             except ValueError as error:
                 raise ValueError(f"prompt {i}: {error}") from None
         lengths = jnp.array([len(prompt.ids) for prompt in read], jnp.int32)
-        cache, logits = jax.vmap(functools.partial(_prefill, self.config), in_axes=(None, 0, 0, None))(
-            self.params, self._padded(read), lengths, jnp.max(lengths)
-        )
+        prefill = jax.vmap(functools.partial(_prefill, self.config), in_axes=(None, 0, 0, None))
+        cache, features, logits = prefill(self.params, self._padded(read), lengths, jnp.max(lengths))
         bias = jnp.stack([prompt.bias(self.bias) for prompt in read])
         logits = jax.vmap(functools.partial(_text_logits, self.vocabulary.ends))(logits, bias)
         seams, held = jnp.array([(prompt.seam, prompt.held) for prompt in read], jnp.int32).T
-        return Contexts(self._context(cache, lengths, logits, seams, held), num_shared=0, size=len(read))
+        context = self._context(cache, lengths, features, logits, seams, held)
+        return Contexts(context, num_shared=0, size=len(read))
 
     def turn(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """What a chat says between the model's last answer and its next one, as token ids.
@@ -139,7 +139,9 @@ class TransformerLM(LanguageModelMethods):
             row[: len(prompt.ids)] = prompt.ids
         return jnp.asarray(padded)
 
-    def _context(self, cache: KV, position: Any, logits: Any, seam: Any, held: Any) -> TransformerContext:
+    def _context(
+        self, cache: KV, position: Any, features: Any, logits: Any, seam: Any, held: Any
+    ) -> TransformerContext:
         # A reduction on the devices: none of them, and no process, need hold all the logits.
         if is_concrete(logits) and bool(jnp.isnan(logits).any()):
             raise ModelError("the model answers NaN to this prompt: its weights or its dtype are broken")
@@ -153,6 +155,7 @@ class TransformerLM(LanguageModelMethods):
             slot=jnp.int32(0),
             position=position,
             logits=logits,
+            features=features,
             seam=seam,
             held=held,
         )
@@ -169,8 +172,8 @@ def _prefill(
     tokens: Int[Array, " P"],
     length: Int[Array, ""],
     longest: Int[Array, ""],
-) -> tuple[KV, Float[Array, " V"]]:
-    """Keys and values of a padded prompt, and the logits after its last token.
+) -> tuple[KV, Float[Array, " D"], Float[Array, " V"]]:
+    """Keys and values of a padded prompt, and after its last token the state and the logits.
 
     :param longest: of the prompts of a batch: a number of chunks that is the same for all of them.
     """
@@ -178,11 +181,11 @@ def _prefill(
     rows = min(CHUNK, tokens.shape[0])
 
     def chunk(index, carry):
-        cache, logits = carry
+        cache, features = carry
         start = index * rows
         positions = start + jnp.arange(rows)
         last = length - 1 - start
-        new, cache = decoder(
+        new, cache = decoder.states(
             jax.lax.dynamic_slice_in_dim(tokens, start, rows),
             positions,
             token_mask=positions < length,
@@ -191,23 +194,26 @@ def _prefill(
             slot=start,
             length=length,
         )
-        return cache, jnp.where((last >= 0) & (last < rows), new, logits)
+        return cache, jnp.where((last >= 0) & (last < rows), new, features)
 
     cache = empty_segment(config, tokens.shape[0], params["embed_tokens"]["weight"].dtype)
-    start = cache, jnp.zeros(config.vocab_size)
-    cache, logits = jax.lax.fori_loop(0, -(-longest // rows), chunk, start)
-    return _in_sight(config, cache, length), logits
+    start = cache, jnp.zeros(config.hidden_size)
+    cache, features = jax.lax.fori_loop(0, -(-longest // rows), chunk, start)
+    return _in_sight(config, cache, length), features, decoder.project(features)
 
 
 def _in_sight(config: DecoderConfig, cache: KV, length: Int[Array, ""]) -> KV:
-    """What later tokens can see of a prompt: only its end, where every layer has a sliding window."""
-    windows = [layer.window for layer in config.layers if layer.window is not None]
+    """What later tokens can see of a prompt: of a layer with a sliding window, only the prompt's end."""
     bucket = cache.positions.shape[0]
-    if len(windows) < len(config.layers) or (kept := round_up(max(windows), GRAIN)) >= bucket:
-        return cache
-    first = jnp.clip(length - kept, 0, bucket - kept)
-    cut = lambda x: jax.lax.dynamic_slice_in_dim(x, first, kept, axis=max(0, x.ndim - 2))
-    return jax.tree.map(cut, cache)
+    sizes = ring_sizes(config, bucket)
+    kept = [sizes.get(layer.window, bucket) for layer in config.layers]
+    cut = lambda x, size: jax.lax.dynamic_slice_in_dim(
+        x, jnp.clip(length - size, 0, bucket - size), size, axis=max(0, x.ndim - 2)
+    )
+    keys, values = (tuple(map(cut, stack, kept)) for stack in (cache.keys, cache.values))
+    longest = max(kept)
+    windows = {window: cut(cache.positions, size) for window, size in sizes.items() if size < longest}
+    return KV(keys, values, cut(cache.positions, longest), windows)
 
 
 _text_logits = jax.jit(text_logits, static_argnums=0)

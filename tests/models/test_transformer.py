@@ -244,3 +244,57 @@ def test_a_prompt_keeps_what_its_windows_can_see(tmp_path):
     pair = lm.prompts([ids[:300], ids[:5]])
     for context, length in zip(pair, (300, 5)):
         np.testing.assert_allclose(context.logits, lm.prompt(ids[:length]).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma2"])
+def test_windows_bound_what_is_kept_of_a_growing_text(kind, tmp_path):
+    """Layers with a sliding window keep a ring as long as the window; pauses and later room change nothing."""
+    sizes = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 20,
+        "initializer_range": 0.3,
+    }
+    make, own = {
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
+    }[kind]
+    model = own(make(**sizes)).eval()
+    model.save_pretrained(tmp_path)
+    config = DecoderConfig.from_hf(model.config.to_dict())
+    vocabulary = Vocabulary([bytes([65 + i]) for i in range(59)] + [b""], end_of_text=59)
+    lm = TransformerLM(config, load_params(tmp_path, config), vocabulary)
+    ids = np.random.default_rng(1).integers(0, 59, 120).tolist()
+
+    windowed = [layer.window is not None for layer in config.layers]
+    assert any(windowed)
+    for first in (96, 16):  # rings from the start, and rings made of slots when more room is asked for
+        context = lm.prompt(ids[:30]).reserve(first)
+        for end in range(30, 110):
+            if end == 40:
+                context = context.reserve(96)
+                for keys, ring in zip(context.suffix.keys, windowed):
+                    assert keys.shape[1] == (32 if ring else first + 96)
+            if end % 9 == 0:
+                expected = jax.nn.log_softmax(hugging_face_logits(model, ids[:end])[-1])
+                np.testing.assert_allclose(log_probs(context), expected, atol=2e-4)
+                context = context.extend(7, active=False)
+            context = context.extend(ids[end])
+
+    # Two particles, of which one pauses for longer than the ring is round.
+    def run(pause):
+        def step(context, t):
+            index = jnp.where(t < 5, t, t - pause)
+            active = ((t < 5) | (t >= 5 + pause)) & (index < 60)
+            return context.extend(jnp.asarray(ids)[index + 30], active), None
+
+        return jax.lax.scan(step, lm.prompt(ids[:30]).reserve(112), jnp.arange(100))[0].logits
+
+    for logits in jax.jit(jax.vmap(run))(jnp.array([40, 0])):
+        expected = jax.nn.log_softmax(hugging_face_logits(model, ids[:90])[-1])
+        np.testing.assert_allclose(jax.nn.log_softmax(logits[:60])[:60], expected, atol=2e-4)

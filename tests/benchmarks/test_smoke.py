@@ -44,3 +44,18 @@ def test_device_constraints_runs(tmp_path: Path) -> None:
 @needs_the_model
 def test_callbacks_one_core_runs(tmp_path: Path) -> None:
     assert run("callbacks_one_core.py", tmp_path, "--runs", "4")
+
+
+def test_load_checkpoint_runs(tmp_path: Path) -> None:
+    (result,) = run("load_checkpoint.py", tmp_path, "--quick", "--dtypes", "bfloat16")["results"]
+    assert result["peak_anonymous_over_model"] > 0
+
+
+def test_cache_memory_runs(tmp_path: Path) -> None:
+    (result,) = run("cache_memory.py", tmp_path, "--quick")["results"]
+    assert result["ratios"]["temporaries_mb"] > 1
+
+
+def test_decode_vs_generate_runs_our_side(tmp_path: Path) -> None:
+    (result,) = run("decode_vs_generate.py", tmp_path, "--quick", "--systems", "sentax")["results"]
+    assert result["systems"]["sentax"]["cpu_ms_per_step"] > 0

@@ -33,7 +33,8 @@ class TransformerContext:
 
     What does not depend on the particle stays unbatched under `vmap` by itself: the parameters, the
     prompt's keys and values, and :attr:`slot`, which counts calls of :meth:`extend` whether or not they
-    were active. The suffix, its mask, :attr:`position`, :attr:`logits` and :attr:`features` belong to the particle.
+    were active. The suffix, its mask, :attr:`position`, :attr:`logits` and :attr:`features` belong to the
+    particle.
 
     Logits are the model's own with three changes. Tokens without text (special tokens, padding rows
     of the embedding) are impossible, so probabilities are renormalised over text and end-of-text. The
@@ -334,13 +335,13 @@ def empty_segment(config: DecoderConfig, length: int, dtype: Any, *, rings: bool
     :param rings: whether layers with a sliding window that is shorter keep no more than it shows them.
     """
     sizes = ring_sizes(config, length) if rings else {}
-    lengths = [sizes.get(layer.window, length) for layer in config.layers]
+    lengths = [sizes.get(layer.window or 0, length) for layer in config.layers]
     zeros = lambda: tuple(jnp.zeros((config.num_kv_heads, size, config.head_dim), dtype) for size in lengths)
     empty = lambda size: jnp.full(size, EMPTY, jnp.int32)
     return KV(zeros(), zeros(), empty(length), {window: empty(size) for window, size in sizes.items()})
 
 
-def ring_sizes(config: DecoderConfig, length: int) -> dict[int | None, int]:
+def ring_sizes(config: DecoderConfig, length: int) -> dict[int, int]:
     """For each sliding window that shows less than `length` slots, how many its layers have to keep."""
     windows = {layer.window for layer in config.layers if layer.window is not None}
     return {window: size for window in sorted(windows) if (size := round_up(window, GRAIN)) < length}
@@ -356,7 +357,7 @@ def _grown(config: DecoderConfig, segment: KV, more: int) -> KV:
         return jnp.pad(x, widths, constant_values=value)
 
     def place(x: Array, axis: int, window: int | None, value: int = 0) -> Array:
-        size = sizes.get(window)
+        size = sizes.get(window or 0)
         if size is None:
             return pad(x, axis, value)
         if segment.ring(window) is not None:
@@ -368,12 +369,12 @@ def _grown(config: DecoderConfig, segment: KV, more: int) -> KV:
         slots = jnp.where(seen, positions % size, size)
         return write(jnp.full(shape, value, x.dtype), x, slots)
 
-    stacks = [
+    keys, values = (
         tuple(place(x, -2, layer.window) for x, layer in zip(stack, config.layers))
         for stack in (segment.keys, segment.values)
-    ]
+    )
     windows = {w: place(segment.of(w), -1, w, EMPTY) for w in sizes}
-    return KV(*stacks, pad(segment.positions, -1, EMPTY), windows)
+    return KV(keys, values, pad(segment.positions, -1, EMPTY), windows)
 
 
 def round_up(number: int, multiple: int) -> int:

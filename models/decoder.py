@@ -131,7 +131,10 @@ class Decoder(nnx.Module):
         slot: int | Int[Array, ""] = 0,
         length: int | Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "*rows D"], KV]:
-        """What :meth:`__call__` projects on the vocabulary: the last layer's states, normed. It says the rest."""
+        """What :meth:`__call__` projects on the vocabulary: the last layer's states, normed.
+
+        The arguments are those of :meth:`__call__`.
+        """
         if token_mask is None:
             token_mask = jnp.ones(tokens.shape[0], bool)
         if length is None:

@@ -206,7 +206,7 @@ def _in_sight(config: DecoderConfig, cache: KV, length: Int[Array, ""]) -> KV:
     """What later tokens can see of a prompt: of a layer with a sliding window, only the prompt's end."""
     bucket = cache.positions.shape[0]
     sizes = ring_sizes(config, bucket)
-    kept = [sizes.get(layer.window, bucket) for layer in config.layers]
+    kept = [sizes.get(layer.window or 0, bucket) for layer in config.layers]
     cut = lambda x, size: jax.lax.dynamic_slice_in_dim(
         x, jnp.clip(length - size, 0, bucket - size), size, axis=max(0, x.ndim - 2)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int
@@ -71,3 +72,9 @@ class LanguageModel(Protocol):
     def vocabulary(self) -> VocabularyLike: ...
 
     def prompt(self, text: Any) -> Context: ...
+
+
+TokenValues = Callable[[Context, Int[Array, ""]], Float[Array, " V"]]
+"""`(context, remaining) -> [V]`: a number for each token that may come next, such as the log of a twist.
+
+`remaining` is how many more tokens the text may have, the next one included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,43 @@ class Scan:
     around: tuple[Messenger, ...]
 
 
+class Finished(NamedTuple):
+    """A scan that has been run.
+
+    :param leaves: of its last carry; None for one that all particles share and no step changes (weights, a
+        prompt's cache): that is what it began with, wherever the program is run again.
+    """
+
+    leaves: list[Any]
+    ys: Any
+
+    def carry(self, init: Any) -> Any:
+        """The last carry, of a scan that begins with `init`."""
+        begun, treedef = jax.tree.flatten(init)
+        both = zip(begun, self.leaves, strict=True)
+        return jax.tree.unflatten(treedef, [jnp.asarray(b) if leaf is None else leaf for b, leaf in both])
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Values of latent sites that take the place of fresh draws.
+
+    :param values: by site name; `keep`: whether they do.
+    """
+
+    values: dict[str, Any]
+    keep: Any
+
+    def choose(self, name: str, fresh: Any) -> Any:
+        """The site's value.
+
+        :raises KeyError: if the site has none: the earlier run was of another program.
+        """
+        if name not in self.values:
+            raise KeyError(f"site {name!r} was not in the run that is to be repeated")
+        return jax.tree.map(lambda old, new: jnp.where(self.keep, old, new), self.values[name], fresh)
+
+
 @dataclasses.dataclass
 class Term:
     """A log-weight that a run of the program met, in order.
@@ -81,16 +118,21 @@ class Listener(Messenger):
 
     :param rng_key: this particle's; sites take keys by their order.
     :param values: latent sites already drawn (re-execution substitutes them).
+    :param retained: what is repeated of an earlier run's particle, if anything.
     """
 
-    def __init__(self, rng_key: Any, values: dict[str, Any], conds: list[Any]) -> None:
+    def __init__(
+        self, rng_key: Any, values: dict[str, Any], conds: list[Any], retained: Given | None = None
+    ) -> None:
         super().__init__()
+        self.retained = retained
         self.rng_key = rng_key
         self.values = values
         self.conds = conds
         self.num_keys = 0
         self.num_conds = 0
         self.terms: list[Term] = []
+        self.log_priors: list[Any] = []
         self.recorded: dict[str, Any] = {}
         self.twists: dict[str, Any] = {}
         self.names: set[str] = set()
@@ -125,6 +167,11 @@ class Listener(Messenger):
 
     def auxiliary(self, msg: Any) -> None:
         """A key or a plate's subsample: drawn once, and the same whenever the program is run again."""
+        if self.retained is not None:
+            raise UnsupportedProgram(
+                f"numpyro's {msg['type']} draws randomness that is no site, so that it cannot be kept from an "
+                "earlier run: draw it at a site, or give it to the program as an argument"
+            )
         key = self.next_key()
         slot = f"{msg['type']}:{msg.get('name') or self.num_keys}"
         if slot not in self.values:
@@ -155,6 +202,10 @@ class Listener(Messenger):
         self.latent(msg)
         self.recorded[name] = msg["value"]
 
+    def retain(self, name: str, fresh: Any) -> Any:
+        """The value of a latent site: the one just drawn, or that of a retained particle."""
+        return fresh if self.retained is None else self.retained.choose(name, fresh)
+
     def latent(self, msg: Any) -> None:
         """Gives the site a value: drawn before, or drawn now from the prior."""
         name, fn = msg["name"], msg["fn"]
@@ -162,11 +213,17 @@ class Listener(Messenger):
         if name in self.values:
             msg["value"] = self.values[name]
         else:
-            msg["value"] = fn(rng_key=key, sample_shape=msg["kwargs"].get("sample_shape", ()))
-            self.values[name] = msg["value"]
+            fresh = fn(rng_key=key, sample_shape=msg["kwargs"].get("sample_shape", ()))
+            msg["value"] = self.values[name] = self.retain(name, fresh)
+            self.add_prior(fn, msg["value"])
         correction = prior_correction(fn, msg["value"], msg["scale"])
         if correction is not None:
             self.add(name, correction)
+
+    def add_prior(self, fn: Distribution, value: Any) -> None:
+        """Notes a retained latent's own density, which is no weight of its draw."""
+        if self.retained is not None:
+            self.log_priors.append(jnp.sum(unmasked(fn).log_prob(value)))
 
     def twist(self, name: str, value: Any) -> None:
         self.add(name, telescope(value, self.twists.get(name, 0.0)))
@@ -176,6 +233,11 @@ class Listener(Messenger):
         if msg["fn"] is scan_wrapper:
             self.scan(msg)
             return
+        if self.retained is not None:
+            raise UnsupportedProgram(
+                "numpyro's cond: what its branches draw cannot be kept from an earlier run; "
+                "draw outside of it, or use jax.lax.cond on values drawn before"
+            )
         # numpyro's `cond`: its branches draw from the prior and hand out a record of what they did.
         msg["kwargs"]["rng_key"] = self.next_key()
         if self.num_conds < len(self.conds):
@@ -194,6 +256,7 @@ class OuterListener(Listener):
 
     :param scans: results of the scans already run; weights before the last of them are counted.
     :param unmasked: filled with the reasons of the sites that have no mask; None if none is wanted.
+    :param proposing: whether sites should carry their proposals along.
     """
 
     def __init__(
@@ -203,12 +266,16 @@ class OuterListener(Listener):
         conds: list[Any],
         scans: list[Any],
         unmasked: dict[str, str] | None = None,
+        retained: Given | None = None,
+        proposing: bool = False,
     ) -> None:
-        super().__init__(rng_key, values, conds)
+        super().__init__(rng_key, values, conds, retained)
+        self.proposing = proposing
         self.unmasked = unmasked
         self.scans = scans
         self.num_scans = 0
         self.texts: dict[str, Any] = {}
+        self.rewards: dict[str, Any] = {}
         self.required: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
@@ -219,8 +286,12 @@ class OuterListener(Listener):
         super().process_message(msg)
         if msg["type"] == "sentax_text":
             self.texts[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_reward":
+            self.rewards[msg["details"]["name"]] = msg["value"]
         elif msg["type"] == "sentax_require":
             self.required[msg["details"]["message"]] = msg["value"]
+        elif msg["type"] == "sentax_proposing":
+            msg["value"] = self.proposing
         elif msg["type"] == "sentax_masker" and self.unmasked is not None:
             masker = msg["details"]["make"]()
             if isinstance(masker, NoMask):
@@ -234,9 +305,9 @@ class OuterListener(Listener):
 
     def scan(self, msg: Any) -> None:
         if self.num_scans < len(self.scans):
-            carry, ys = self.scans[self.num_scans]
+            finished = self.scans[self.num_scans]
             self.num_scans += 1
-            msg["value"] = ((0, None, carry), (PytreeTrace({}), ys))
+            msg["value"] = ((0, None, finished.carry(msg["args"][1])), (PytreeTrace({}), finished.ys))
             return
         f, init, xs, length, reverse = msg["args"]
         if length is None:
@@ -284,11 +355,14 @@ class StepListener(Listener):
         kernel_sites: dict[str, Any],
         stop_after: str | None = None,
         masked: bool = False,
+        retained: Given | None = None,
     ) -> None:
-        super().__init__(rng_key, values, conds)
+        super().__init__(rng_key, values, conds, retained)
         self.twists = dict(twists)
         self.masked = masked
         self.masks: dict[str, Any] = {}
+        self.proposals: dict[str, Any] = {}
+        self.units: dict[str, Any] = {}
         self.kernel_sites = kernel_sites
         self.stop_after = stop_after
         self.segment: str | None = None
@@ -300,12 +374,29 @@ class StepListener(Listener):
             self.finish = (msg["value"], msg["details"])
         elif msg["type"] == "sentax_mask":
             self.masks[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_proposal":
+            self.proposals[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_unit":
+            self.units[msg["details"]["name"]] = msg["value"]
+        elif msg["type"] == "sentax_reward":
+            raise UnsupportedProgram(
+                f"reward {msg['details']['name']!r} inside a scanned function: carry the sum out of the scan "
+                "and give it after; sentax.outlook guides inference inside"
+            )
+        elif msg["type"] == "sentax_weighed":
+            self.end_segment()
         elif msg["type"] == "sentax_masked":
             msg["value"] = self.masked and msg["details"]["name"] == self.stop_after
 
     def add(self, name: str, value: Any) -> None:
         super().add(name, value)
         self.terms[-1].segment = self.segment
+
+    def end_segment(self) -> None:
+        """What follows is no part of the draw before it."""
+        if self.stop_after is not None and self.segment == self.stop_after:
+            raise SegmentDone
+        self.segment = None
 
     def latent(self, msg: Any) -> None:
         name, fn = msg["name"], msg["fn"]
@@ -317,14 +408,16 @@ class StepListener(Listener):
             self.next_key()
             msg["value"] = self.kernel_sites[name]
             self.segment = name
+            self.add_prior(fn, msg["value"])
+            owed = None if self.retained is None else prior_correction(fn, msg["value"], msg["scale"])
+            if owed is not None:
+                self.log_priors.append(owed)
             return
         self.segment = None
         super().latent(msg)
 
     def control_flow(self, msg: Any) -> None:
-        if self.stop_after is not None and self.segment == self.stop_after:
-            raise SegmentDone
-        self.segment = None
+        self.end_segment()
         super().control_flow(msg)
 
     def scan(self, msg: Any) -> None:

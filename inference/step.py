@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from numpyro.primitives import Messenger
 from sentax.inference.errors import UnsupportedProgram
 from sentax.inference.kernels.base import Factor, Kernel
 from sentax.inference.messengers import (
+    Given,
     Scan,
     SegmentDone,
     SiteReached,
@@ -28,6 +30,7 @@ from sentax.inference.messengers import (
     unmasked,
 )
 from sentax.inference.partial import hoist
+from sentax.inference.record import SiteDraw
 from sentax.ppl.constraints.host import in_order
 from sentax.ppl.token import TokenDistribution
 
@@ -40,7 +43,12 @@ class StepOutput(NamedTuple):
     :param terms: this step's log-weights, in program order; `StepShape.names` says of which sites.
     :param sites: values of the step's latent and deterministic sites.
     :param done: whether the rest of this scan can change nothing (see `sentax.generate`).
+    :param units: what the step said at `sentax.unit`, by name.
+    :param log_soft: the sum of the step's finite log-factors, at the outcomes drawn; twists are none.
+    :param log_density: of the step's sites and factors, where retained values are weighed; else 0.
+    :param kernel_state: what the kernel carries to the next step.
     :param checks: outcomes whose factors were asked for; `tokens`: tokens drawn from a language model.
+    :param draws: what the kernel drew, by site.
     """
 
     carry: Any
@@ -49,8 +57,13 @@ class StepOutput(NamedTuple):
     twists: dict[str, Array]
     sites: dict[str, Any]
     done: Bool[Array, ""]
+    units: dict[str, Array]
+    log_soft: Float[Array, ""]
+    log_density: Float[Array, ""]
+    kernel_state: Any
     checks: Int[Array, ""]
     tokens: Int[Array, ""]
+    draws: dict[str, SiteDraw]
 
 
 @dataclasses.dataclass
@@ -59,33 +72,47 @@ class StepShape:
 
     :param names: the site of each of the step's terms.
     :param methods: how each of the kernel's sites is drawn.
+    :param latents: what is drawn beside the kernel's sites, from its prior.
     :param fill: what each site is in the steps that an early stop leaves out, and `result` what `y` is;
         None if the scan has to run to its end.
     """
 
     names: tuple[str, ...] = ()
     methods: dict[str, str] = dataclasses.field(default_factory=dict)
+    latents: tuple[str, ...] = ()
     fill: dict[str, Any] | None = None
     result: Any = None
 
 
-def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., StepOutput]:
-    """A pure function of one step; running it (in a trace) fills in `shape`."""
+def make_step(scan: Scan, kernel: Kernel, shape: StepShape, weigh: bool = False) -> Callable[..., StepOutput]:
+    """A pure function of one step; running it (in a trace) fills in `shape`.
+
+    :param weigh: whether the weights of retained values are computed, not taken over.
+    """
 
     def step(
-        carry: Any, x: Any, t: Int[Array, ""], rng_key: Array, twists: dict[str, Any], active: Bool[Array, ""]
+        carry: Any,
+        x: Any,
+        t: Int[Array, ""],
+        rng_key: Array,
+        twists: dict[str, Any],
+        active: Bool[Array, ""],
+        kernel_state: Any,
+        retained: tuple[dict[str, Any], Bool[Array, ""]] | None,
     ) -> StepOutput:
         f = _with_handlers(scan, t)
         values: dict[str, Any] = {}
         conds: list[Any] = []
         drawn: dict[str, Any] = {}
         weights: dict[str, Any] = {}
+        draws: dict[str, SiteDraw] = {}
         checks = tokens = jnp.int32(0)
+        given = None if retained is None else Given(*retained)
 
         def listen(
             substituted: dict[str, Any], stop_after: str | None = None, masked: bool = False
         ) -> StepListener:
-            return StepListener(rng_key, values, conds, twists, substituted, stop_after, masked)
+            return StepListener(rng_key, values, conds, twists, substituted, stop_after, masked, given)
 
         while True:
             listener = listen(drawn)
@@ -101,21 +128,37 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
                 mask = listener.masks.get(site.name)
                 factor = hoist_factor(f, carry, x, site, support, drawn, listen, mask is not None)
                 shape.methods[site.name] = _method(kernel, mask is not None, factor)
+                logits = _table(site.fn, support)
+                if site.name in listener.proposals and kernel.uses_proposals:
+                    logits, factor = propose(logits, listener.proposals[site.name], factor)
+                if given is not None and not weigh:
+                    living = living & ~given.keep  # nothing is searched for: the outcome is known
                 result = kernel.draw(
                     # Listeners fold 1, 2, ... into the step's key, a kernel draws on its streams: no clash.
                     random.fold_in(rng_key, _KERNEL_KEYS + len(drawn)) if drawn else rng_key,
-                    _table(site.fn, support),
+                    logits,
                     factor,
                     active=living,
                     mask=mask,
+                    state=kernel_state,
                 )
-                drawn = drawn | {site.name: support[result.outcome]}
+                value = support[result.outcome]
+                drawn = drawn | {site.name: value if given is None else given.choose(site.name, value)}
+                kernel_state = result.state
+                if given is not None and weigh:
+                    known = kernel.log_weight_of(jnp.argmax(support == drawn[site.name]), factor, result)
+                    result = result._replace(log_weight=jnp.where(given.keep, known, result.log_weight))
                 weights[site.name] = result.log_weight
+                draws[site.name] = SiteDraw(drawn[site.name], result.log_weight, result.checks)
                 checks = checks + result.checks
                 tokens = tokens + int(isinstance(unmasked(site.fn), TokenDistribution))
 
         terms = _with_kernels(listener.terms, weights)
         shape.names = tuple(term.name for term in terms)
+        shape.latents = (*values, *("a cond" for _ in conds))
+        log_density = jnp.float32(0.0)
+        if weigh:
+            log_density = sum((*listener.log_priors, *(term.value for term in listener.terms)), log_density)
         done = jnp.asarray(False)
         if listener.finish is not None:
             done, details = listener.finish
@@ -128,11 +171,44 @@ def make_step(scan: Scan, kernel: Kernel, shape: StepShape) -> Callable[..., Ste
             twists=listener.twists,
             sites=listener.recorded,
             done=jnp.asarray(done),
+            units=listener.units,
+            log_soft=soft(listener.terms, listener.twists),
+            log_density=log_density,
+            kernel_state=kernel_state,
             checks=checks,
             tokens=tokens,
+            draws=draws,
         )
 
     return step
+
+
+DEFENSIVE = 0.01
+"""The share of the program's own distribution in every proposal, so that nothing it allows is left out."""
+
+
+def propose(
+    logits: Float[Array, " V"], proposal: Float[Array, " V"], factor: Factor
+) -> tuple[Float[Array, " V"], Factor]:
+    r"""Another distribution to draw from, and the factor that makes up for it.
+
+    With :math:`q' = (1 - \epsilon) q + \epsilon p`, a draw from :math:`q'` that is weighed by
+    :math:`\phi\, p / q'` has the law of one from :math:`p` weighed by :math:`\phi`.
+    """
+    log_p = jax.nn.log_softmax(logits)
+    log_q = jnp.logaddexp(
+        jnp.log1p(-DEFENSIVE) + jax.nn.log_softmax(proposal.astype(jnp.float32)), math.log(DEFENSIVE) + log_p
+    )
+    correction = jnp.where(jnp.isneginf(log_p), -jnp.inf, log_p - jnp.where(jnp.isneginf(log_q), 0.0, log_q))
+
+    def value(outcome: Int[Array, ""]) -> Float[Array, ""]:
+        return factor(outcome) + correction[outcome]
+
+    def ordered(outcome: Any, patience: Any, worth: Any) -> Any:
+        log_factor, asked = factor.in_order(outcome, patience, worth)
+        return log_factor + correction[outcome], asked
+
+    return log_q, Factor(value, None if factor.ordered is None else ordered)
 
 
 def hoist_factor(
@@ -200,6 +276,12 @@ def _with_kernels(terms: list[Term], weights: dict[str, Any]) -> list[Term]:
             result.append(Term(named[term.segment], weights[term.segment]))
     result.extend(Term(site, weights[site]) for site in weights if site not in counted)
     return result
+
+
+def soft(terms: list[Term], twists: dict[str, Any]) -> Float[Array, ""]:
+    """The sum of the finite terms that are no twists': what tempering is about."""
+    values = (jnp.asarray(term.value, jnp.float32) for term in terms if term.name not in twists)
+    return sum((jnp.where(jnp.isfinite(value), value, 0.0) for value in values), jnp.float32(0.0))
 
 
 def _weigh(active: Any, terms: list[Term]) -> Bool[Array, ""]:

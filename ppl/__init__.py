@@ -23,7 +23,17 @@ from sentax.ppl.constraints import (
     substring_of,
 )
 from sentax.ppl.language_model import Context, LanguageModel, VocabularyLike
-from sentax.ppl.primitives import constrain, generate, twist
+from sentax.ppl.primitives import constrain, generate, twist, unit
+from sentax.ppl.rewards import (
+    RewardError,
+    classifier_reward,
+    cost,
+    lm_ratio_reward,
+    outlook,
+    reward,
+    unit_test_reward,
+)
+from sentax.ppl.template import Template, template
 from sentax.ppl.text import Text
 from sentax.ppl.token import TokenDistribution
 
@@ -32,6 +42,8 @@ __all__ = [
     "Context",
     "LanguageModel",
     "PredicateError",
+    "RewardError",
+    "Template",
     "Text",
     "TokenDistribution",
     "TooManyStates",
@@ -39,21 +51,29 @@ __all__ = [
     "UnsupportedSchema",
     "VocabularyLike",
     "choice",
+    "classifier_reward",
     "compile_schema",
     "constrain",
+    "cost",
     "generate",
     "json_schema",
     "keywords",
     "lark",
     "length",
     "literal",
+    "lm_ratio_reward",
+    "outlook",
     "predicate",
     "python_syntax",
     "regex",
     "regex_partial",
     "repeat",
+    "reward",
     "sequence",
     "set_mask_memory_limit",
     "substring_of",
+    "template",
     "twist",
+    "unit",
+    "unit_test_reward",
 ]

@@ -116,8 +116,10 @@ class AWRS(Kernel):
         *,
         active: Bool[Array, ""] | bool = True,
         mask: Bool[Array, " V"] | None = None,
+        state: Any = (),
         axis_name: str | None = PARTICLES,
     ) -> Draw:
+        del state
         factor = as_factor(log_factor)
         log_mass = jnp.float32(0.0)
         if mask is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from sentax.inference.errors import UnsupportedProgram
 from sentax.inference.lanes import PARTICLES
 
 LogFactor = Callable[[Int[Array, ""]], Float[Array, ""]]
@@ -55,11 +56,13 @@ class Draw(NamedTuple):
     :param outcome: index into the support.
     :param log_weight: log of the proper weight, the outcome's factors included; `-inf` is a dead particle.
     :param checks: how many outcomes' factors were asked for.
+    :param state: what the particle carries to its next draw (see :meth:`Kernel.start`).
     """
 
     outcome: Int[Array, ""]
     log_weight: Float[Array, ""]
     checks: Int[Array, ""]
+    state: Any = ()
 
 
 class Kernel:
@@ -78,6 +81,10 @@ class Kernel:
     use_masks: bool = False
     """Whether the engine should prepare constraints' masks over the vocabulary for :meth:`draw`."""
 
+    uses_proposals: bool = True
+    """Whether a site's `proposal` (see :func:`sentax.generate`) takes its distribution's place in
+    :meth:`draw`, with the factor that makes up for it."""
+
     method: ClassVar[str] = "one check a draw"
     """How a site without a mask is drawn, in the words of the diagnostics."""
 
@@ -88,6 +95,14 @@ class Kernel:
             )
         self.model = model
 
+    def start(self) -> Any:
+        """What a particle carries from draw to draw before its first: a pytree, `()` for most kernels.
+
+        It is resampled with the particle. A kernel that has some must return it in :attr:`Draw.state`, of
+        the same structure, shapes and dtypes.
+        """
+        return ()
+
     def draw(
         self,
         rng_key: Array,
@@ -96,6 +111,7 @@ class Kernel:
         *,
         active: Bool[Array, ""] | bool = True,
         mask: Bool[Array, " V"] | None = None,
+        state: Any = (),
         axis_name: str | None = PARTICLES,
     ) -> Draw:
         """One properly weighted draw.
@@ -105,6 +121,20 @@ class Kernel:
         :param active: false for a dead particle: any outcome, no checks.
         :param mask: outcomes whose factor may be positive; then `log_factor` leaves out what the mask
             decides, and means nothing for the others. Given only if :attr:`use_masks`.
+        :param state: what the particle carries; of a kernel without, `()`.
         :param axis_name: the particle axis of the enclosing `vmap`; None without one.
         """
         raise NotImplementedError
+
+    def log_weight_of(
+        self, outcome: Int[Array, ""], log_factor: LogFactor | Factor, draw: Draw
+    ) -> Float[Array, ""]:
+        """The log-weight that an outcome given from outside would have had, where it is not random.
+
+        :param log_factor: as :meth:`draw` got it; `draw`: what it returned.
+        :raises UnsupportedProgram: for a kernel whose weight is drawn with the outcome.
+        """
+        raise UnsupportedProgram(
+            f"{type(self).__name__} draws its weights at random with the outcomes, so that values from "
+            "elsewhere have none: use Prior, or LocallyConstrained"
+        )

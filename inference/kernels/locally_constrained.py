@@ -34,6 +34,7 @@ class LocallyConstrained(Kernel):
     """
 
     method = "every outcome checked"
+    uses_proposals = False  # the draw is exact: another distribution could only add noise
 
     def __init__(self, model: Callable[..., Any], *, block_size: int = 4096, use_masks: bool = True) -> None:
         super().__init__(model)
@@ -73,6 +74,10 @@ class LocallyConstrained(Kernel):
             checks = (possible & active).sum(dtype=jnp.int32)
         log_target = jnp.where(possible, logits + log_factors, -jnp.inf)
         return Draw(draw(rng_key, log_target), log_sum_exp(log_target) - log_sum_exp(logits), checks)
+
+    def log_weight_of(self, outcome: Any, log_factor: Any, draw: Draw) -> Any:
+        # The weight is the same whatever is drawn; what cannot be drawn is the caller's mistake.
+        return draw.log_weight
 
 
 def _on(

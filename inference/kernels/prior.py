@@ -26,3 +26,6 @@ class Prior(Kernel):
     def draw(self, rng_key: Any, logits: Any, log_factor: Any, *, active: Any = True, **_: Any) -> Draw:
         outcome = draw(rng_key, logits)
         return Draw(outcome, log_factor(outcome), jnp.asarray(active, jnp.int32))
+
+    def log_weight_of(self, outcome: Any, log_factor: Any, draw: Draw) -> Any:
+        return jnp.asarray(log_factor(outcome), jnp.float32)

@@ -13,6 +13,7 @@ import pytest
 from reference.programs import PROGRAMS, Program
 
 import sentax as sx
+from sentax.inference.control import Control
 from sentax.inference.engine import SiteNumbers, run_particles
 from sentax.inference.filter import FilterConfig
 
@@ -30,7 +31,7 @@ NUM_PARTICLES = [1, 2, 5, 64]
 
 def check(program: Program, kernel: str, num_particles: int, resampler, seed: int, draws: int = 40_000) -> None:
     runs = max(draws // num_particles, 1000)
-    config = FilterConfig(num_particles, 0.7, resampler)
+    config = FilterConfig(num_particles, Control(0.7, resampler))
     model = KERNELS[kernel](program.model)
 
     @jax.jit

@@ -9,6 +9,7 @@ import numpyro
 import pytest
 
 import sentax as sx
+from sentax.inference.control import Control
 from sentax.inference.engine import SiteNumbers, run_particles
 from sentax.inference.filter import FilterConfig
 from sentax.models import load
@@ -174,7 +175,7 @@ def test_a_run_for_every_prompt_at_once(lm, contexts):
         sx.generate("text", context, max_tokens=4, where=sx.regex("[a-z ]*"))
 
     def run(context, rng_key):
-        config = FilterConfig(4, 1.0, sx.systematic)
+        config = FilterConfig(4, Control(1.0, sx.systematic))
         population = run_particles(sx.AWRS(model), config, SiteNumbers(), rng_key, (context,), {})
         return population.samples["text"], population.log_weights
 

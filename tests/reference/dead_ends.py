@@ -69,20 +69,20 @@ def _key(samples: dict[str, np.ndarray], i: tuple[int, ...]) -> Any:
     return tuple(samples["text"][i].tolist())
 
 
+def _full_match(pattern: str) -> Callable[[EnumeratedText], float]:
+    return lambda text: float(re.fullmatch(pattern.encode(), text.data) is not None)
+
+
 def cut() -> Program:
     """Whatever is unfinished at the last token is lost."""
     pattern = "(aab)*"
-    return _text(
-        PLAIN, 6, sx.regex(pattern), lambda text: float(re.fullmatch(pattern.encode(), text.data) is not None)
-    )
+    return _text(PLAIN, 6, sx.regex(pattern), _full_match(pattern))
 
 
 def rare_continuation() -> Program:
     """A likely first letter that only unlikely ones may follow: greedy masks walk into it."""
     pattern = "ab{3}|b[ab]*"
-    return _text(
-        RELUCTANT, 5, sx.regex(pattern), lambda text: float(re.fullmatch(pattern.encode(), text.data) is not None)
-    )
+    return _text(RELUCTANT, 5, sx.regex(pattern), _full_match(pattern))
 
 
 def palindrome() -> Program:
@@ -100,7 +100,7 @@ def palindrome() -> Program:
 
 
 def balance() -> Program:
-    """As many of one letter as of the other, never fewer, asked of Python: what is open must be closed in time."""
+    """As many of one letter as of the other, never fewer: what is open must be closed in time."""
 
     def ahead(data: bytes) -> bool:
         return all(data[:i].count(b"a") >= data[:i].count(b"b") for i in range(len(data) + 1))
@@ -123,8 +123,9 @@ def rewarded() -> Program:
         RELUCTANT,
         5,
         sx.regex(pattern),
-        lambda text: (re.fullmatch(pattern.encode(), text.data) is not None)
-        * float(np.exp(text.data.count(b"b") - 4.0)),
+        lambda text: (
+            (re.fullmatch(pattern.encode(), text.data) is not None) * float(np.exp(text.data.count(b"b") - 4.0))
+        ),
         lambda text: jnp.sum((text.tokens == 1) | (text.tokens == 2)) - 4.0,
     )
 

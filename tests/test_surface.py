@@ -11,7 +11,18 @@ import sentax as sx
 
 
 @pytest.mark.parametrize(
-    "package", ["sentax", "sentax.ppl", "sentax.ppl.constraints", "sentax.models", "sentax.inference.kernels"]
+    "package",
+    [
+        "sentax",
+        "sentax.domains",
+        "sentax.domains.goal_inference",
+        "sentax.domains.text_to_sql",
+        "sentax.inference.kernels",
+        "sentax.inference.learning",
+        "sentax.models",
+        "sentax.ppl",
+        "sentax.ppl.constraints",
+    ],
 )
 def test_everything_exported_exists(package):
     module = importlib.import_module(package)

@@ -27,7 +27,7 @@ NUM_PARTICLES = 4
 LOG_BOUND = {"rewarded": 1.0}
 OPTIONS: dict[str, Any] = {"rejection": {"max_trials": 40, "batch_size": 40}, "cars": {"num_batches": 2}}
 BOUNDED = ("rejection", "asap", "cars")
-TOKENS_ONLY = ("asap", "cars")
+TOKENS_ONLY = ("asap", "cars", "beam", "stochastic-beam")
 """Methods for programs whose only latent sites are tokens."""
 
 
@@ -74,7 +74,7 @@ def refuses(method: str, program: str) -> bool:
 
 PROPER = [name for name, method in METHODS.items() if method.proper]
 ALL = list(itertools.product(PROPER, DEAD_ENDS))
-ROTA = [(method, list(DEAD_ENDS)[i % len(DEAD_ENDS)]) for i, method in enumerate(PROPER)]
+ROTA = [(method, list(DEAD_ENDS)[(i + 2) % len(DEAD_ENDS)]) for i, method in enumerate(PROPER)]
 
 
 def check(method: str, program: str, seed: int) -> None:

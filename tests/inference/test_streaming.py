@@ -162,6 +162,7 @@ def test_killed_and_resumed_in_another_process(tmp_path):
         [sys.executable, "-c", textwrap.dedent(CHILD), str(path), str(HERE), str(HERE.parent)],
         capture_output=True,
         timeout=300,
+        cwd=tmp_path,  # not where a folder is called as the installed package
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     program, smc = predicate_run()

@@ -140,8 +140,8 @@ class SampleRerank(Sampler):
     ...     sx.generate("text", context, max_tokens=1, where=sx.literal("a"))
     >>> sampler = SampleRerank(model, num_particles=300)
     >>> sampler.run(jax.random.key(0), lm.prompt())
-    >>> sampler.posterior("text"), bool(abs(jax.numpy.exp(sampler.log_evidence) - 1 / 3) < 0.1)
-    ({'a': 1.0}, True)
+    >>> list(sampler.posterior("text")), bool(abs(jax.numpy.exp(sampler.log_evidence) - 1 / 3) < 0.1)
+    (['a'], True)
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,7 @@ class BaseSampling(Sampler):
 
     @property
     def _config(self) -> FilterConfig:
-        step = self.progress.step if self.progress else None
-        return FilterConfig(self.num_particles, self._control, step, self._mesh, kills=False)
+        return dataclasses.replace(super()._config, kills=False)
 
     @property
     def log_factors(self) -> np.ndarray:

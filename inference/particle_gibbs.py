@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -128,9 +129,7 @@ class ParticleGibbs(ChainSampler):
 
     @property
     def _config(self) -> FilterConfig:
-        return FilterConfig(
-            self.num_particles, self._control, mesh=self._mesh, ancestor_sampling=self.ancestor_sampling
-        )
+        return dataclasses.replace(super()._config, ancestor_sampling=self.ancestor_sampling)
 
     def run(self, rng_key: Any, *args: Any, **kwargs: Any) -> None:
         """Runs the sweeps and keeps their particles; see :meth:`Sampler.run`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -85,8 +86,7 @@ class RejectionSampling(Sampler):
 
     @property
     def _config(self) -> FilterConfig:
-        step = self.progress.step if self.progress else None
-        return FilterConfig(self.batch_size, self._control, step, self._mesh)
+        return dataclasses.replace(super()._config, num_particles=self.batch_size)
 
     def run(self, rng_key: Any, *args: Any, **kwargs: Any) -> None:
         """Runs trials and keeps those that are accepted; see :meth:`Sampler.run` for the rest.

@@ -11,6 +11,7 @@ from jax import random
 from jaxtyping import Array, Float
 
 from sentax.inference.engine import Population
+from sentax.inference.evidence import log_mean_exp
 
 
 def run_keys(rng_key: Array, num_runs: int) -> tuple[Array, Array]:
@@ -62,11 +63,7 @@ def pool(runs: Population) -> Population:
 
 def log_evidences(log_weights: np.ndarray, num_runs: int) -> Float[np.ndarray, " R"]:
     """Each run's own log-evidence, from the pooled log-weights `[R * N]`; `-inf` where all died."""
-    by_run = log_weights.astype(np.float64).reshape(num_runs, -1)
-    peak = by_run.max(1, keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(by_run - peak).mean(1)) + peak[:, 0]
+    return np.array([log_mean_exp(own) for own in log_weights.reshape(num_runs, -1)])
 
 
 __all__ = ["log_evidences", "pool", "run_keys"]

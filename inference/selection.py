@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sentax.inference.errors import UnsupportedProgram
 from sentax.inference.kernels.base import Draw, Factor, Kernel, as_factor
-from sentax.inference.kernels.locally_constrained import _on
+from sentax.inference.kernels.locally_constrained import local_factors
 from sentax.inference.lanes import PARTICLES
 from sentax.ppl.uniform import open_uniform
 
@@ -126,25 +125,9 @@ def local_target(
     mask: Bool[Array, " V"] | None,
     active: Bool[Array, ""],
     axis_name: str | None,
-    block_size: int = 4096,
 ) -> tuple[Float[Array, " V"], Int[Array, ""]]:
-    r""":math:`\log p(x)\phi(x)` of every outcome, and how many were checked.
-
-    Where a mask is given only what it leaves open is checked.
-    """
-    (V,) = logits.shape
-    block_size = min(block_size, V)
-    possible = ~jnp.isneginf(logits) if mask is None else ~jnp.isneginf(logits) & mask
-    checks = jnp.int32(0)
-    if not factor.varies:
-        log_factors = factor(jnp.int32(0))
-    elif mask is None:
-        log_factors = lax.map(factor, jnp.arange(V, dtype=jnp.int32), batch_size=block_size)
-        checks = jnp.where(active, V, 0).astype(jnp.int32)
-    else:
-        log_factors = _on(possible & active, factor, block_size, axis_name)
-        checks = (possible & active).sum(dtype=jnp.int32)
-    # -inf twice stays -inf; an impossible outcome is impossible whatever its factor says.
+    r""":math:`\log p(x)\phi(x)` of every outcome, and how many were checked."""
+    possible, log_factors, checks = local_factors(logits, factor, mask, active, axis_name)
     return jnp.where(possible, jax.nn.log_softmax(logits) + log_factors, -jnp.inf), checks
 
 

@@ -14,6 +14,9 @@ from sentax.inference.kernels.base import Draw, Factor, Kernel, as_factor
 from sentax.inference.lanes import PARTICLES, any_of, log_sum_exp
 from sentax.ppl.race import draw
 
+BLOCK_SIZE = 4096
+"""How many outcomes are checked at once, unless somebody says otherwise."""
+
 
 class LocallyConstrained(Kernel):
     r"""Locally constrained decoding: the draw from the renormalised product.
@@ -36,7 +39,9 @@ class LocallyConstrained(Kernel):
     method = "every outcome checked"
     uses_proposals = False  # the draw is exact: another distribution could only add noise
 
-    def __init__(self, model: Callable[..., Any], *, block_size: int = 4096, use_masks: bool = True) -> None:
+    def __init__(
+        self, model: Callable[..., Any], *, block_size: int = BLOCK_SIZE, use_masks: bool = True
+    ) -> None:
         super().__init__(model)
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
@@ -57,21 +62,9 @@ class LocallyConstrained(Kernel):
         axis_name: str | None = PARTICLES,
         **_: Any,
     ) -> Draw:
-        V = logits.shape[0]
-        factor = as_factor(log_factor)
-        active = jnp.asarray(active)
-        checks = jnp.int32(0)
-        # -inf twice stays -inf; an impossible outcome is impossible whatever its factor says.
-        possible = ~jnp.isneginf(logits) if mask is None else ~jnp.isneginf(logits) & mask
-        if not factor.varies:
-            log_factors = factor(jnp.int32(0))
-        elif mask is None:
-            outcomes = jnp.arange(V, dtype=jnp.int32)
-            log_factors = lax.map(factor, outcomes, batch_size=min(self.block_size, V))
-            checks = jnp.where(active, V, 0).astype(jnp.int32)
-        else:
-            log_factors = _on(possible & active, factor, min(self.block_size, V), axis_name)
-            checks = (possible & active).sum(dtype=jnp.int32)
+        possible, log_factors, checks = local_factors(
+            logits, as_factor(log_factor), mask, jnp.asarray(active), axis_name, self.block_size
+        )
         log_target = jnp.where(possible, logits + log_factors, -jnp.inf)
         return Draw(draw(rng_key, log_target), log_sum_exp(log_target) - log_sum_exp(logits), checks)
 
@@ -80,11 +73,37 @@ class LocallyConstrained(Kernel):
         return draw.log_weight
 
 
-def _on(
-    wanted: Bool[Array, " V"], factor: Factor, block_size: int, axis_name: str | None
+def local_factors(
+    logits: Float[Array, " V"],
+    factor: Factor,
+    mask: Bool[Array, " V"] | None,
+    active: Bool[Array, ""],
+    axis_name: str | None,
+    block_size: int = BLOCK_SIZE,
+) -> tuple[Bool[Array, " V"], Float[Array, ...], Int[Array, ""]]:
+    """Every outcome's log-factor; where a mask is given only what it leaves open is checked.
+
+    :return: which outcomes may be drawn at all: an impossible one is impossible whatever its factor says;
+        log-factors, `[V]` or one for all, which mean nothing for the others; and how many were checked.
+    """
+    (V,) = logits.shape
+    possible = ~jnp.isneginf(logits) if mask is None else ~jnp.isneginf(logits) & mask
+    if not factor.varies:
+        return possible, factor(jnp.int32(0)), jnp.int32(0)
+    if mask is None:
+        outcomes = jnp.arange(V, dtype=jnp.int32)
+        log_factors = lax.map(factor, outcomes, batch_size=min(block_size, V))
+        return possible, log_factors, jnp.where(active, V, 0).astype(jnp.int32)
+    wanted = possible & active
+    return possible, factors_where(wanted, factor, axis_name, block_size), wanted.sum(dtype=jnp.int32)
+
+
+def factors_where(
+    wanted: Bool[Array, " V"], factor: Factor, axis_name: str | None, block_size: int = BLOCK_SIZE
 ) -> Float[Array, " V"]:
     """The factors of the wanted outcomes, in as few blocks as hold them; `-inf` elsewhere."""
     (V,) = wanted.shape
+    block_size = min(block_size, V)
     count = wanted.sum()
     outcomes = jnp.nonzero(wanted, size=-(-V // block_size) * block_size, fill_value=V)[0].astype(jnp.int32)
 

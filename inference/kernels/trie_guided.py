@@ -10,12 +10,9 @@ from jax import lax, nn
 from jaxtyping import Array, Float, Int
 
 from sentax.inference.kernels.base import Draw, Kernel, as_factor
-from sentax.inference.kernels.locally_constrained import _on
+from sentax.inference.kernels.locally_constrained import factors_where
 from sentax.inference.lanes import PARTICLES, log_sum_exp
 from sentax.ppl.race import draw
-
-BLOCK = 4096
-"""How many outcomes are checked at once."""
 
 
 class TrieArrays(NamedTuple):
@@ -127,7 +124,7 @@ class TrieGuided(Kernel):
         checks = active.astype(jnp.int32)
         if self.check_all and factor.varies:
             checks = (allowed & active).sum(dtype=jnp.int32)
-            allowed = allowed & ~jnp.isneginf(_on(allowed & active, factor, min(BLOCK, V), axis_name))
+            allowed = allowed & ~jnp.isneginf(factors_where(allowed & active, factor, axis_name))
 
         # The node's children, spread over the vocabulary. A forced outcome is not a branching: it has none.
         here = jnp.maximum(state.node, 0)

@@ -7,15 +7,13 @@ score over its entries, each with a false-alarm rate of 2e-6 (|z| < 4.75), and t
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 from reference.programs import PROGRAMS, Program
+from reference.weighing import independent_runs, sums_by_run
 
 import sentax as sx
 from sentax.inference.control import Control
-from sentax.inference.engine import SiteNumbers, run_particles
-from sentax.inference.filter import FilterConfig
 
 KERNELS = {
     "prior": sx.Prior,
@@ -33,25 +31,10 @@ NUM_PARTICLES = [1, 2, 5, 64]
 
 def check(program: Program, kernel: str, num_particles: int, resampler, seed: int, draws: int = 40_000) -> None:
     runs = max(draws // num_particles, 1000)
-    config = FilterConfig(num_particles, Control(0.7, resampler))
-    model = KERNELS[kernel](program.model)
-
-    @jax.jit
-    def many(keys):
-        def one(key):
-            population = run_particles(model, config, SiteNumbers(), key, program.args, {})
-            return population.samples, population.log_weights
-
-        return jax.vmap(one)(keys)
-
-    samples, log_weights = jax.device_get(many(jax.random.split(jax.random.key(seed), runs)))
-    weights = np.exp(log_weights.astype(np.float64)) / num_particles
-    index = {key: i for i, key in enumerate(program.table)}
-    sums = np.zeros((runs, len(index)))
-    for i in zip(*np.nonzero(weights > 0)):
-        key = program.key(samples, i)
-        assert key in index, f"{key} has probability 0 but was drawn with weight {weights[i]}"
-        sums[i[0], index[key]] += weights[i]
+    population = independent_runs(
+        program, KERNELS[kernel](program.model), num_particles, Control(0.7, resampler), runs, seed
+    )
+    sums = sums_by_run(program, population.samples, population.log_weights)
     truth = np.array(list(program.table.values()))
     error = sums.std(0) / np.sqrt(runs)
     # An entry met in a handful of runs has no normal theory: pool the rare ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -33,16 +34,12 @@ def independent_runs(
     return population
 
 
-def assert_unbiased(program: Program, samples: dict[str, np.ndarray], log_weights: np.ndarray) -> None:
-    """Compares the mean over runs of `(1/N) sum_i w_i 1{value_i}` with the table, entry by entry.
-
-    Each comparison has a false-alarm rate of 2e-6 (|z| < 4.75). Entries met in fewer than 50 runs have no
-    normal theory: they are pooled.
+def sums_by_run(program: Program, samples: Any, log_weights: np.ndarray) -> np.ndarray:
+    """`(1/N) sum_i w_i 1{value_i}` of each run, for every value of the program's table: `[R, values]`.
 
     :param samples: leaves `[R, N, ...]`; `log_weights` `[R, N]`.
     """
     runs, N = log_weights.shape
-    assert not np.isnan(log_weights).any()
     weights = np.exp(log_weights.astype(np.float64)) / N
     index = {key: i for i, key in enumerate(program.table)}
     sums = np.zeros((runs, len(index)))
@@ -50,6 +47,17 @@ def assert_unbiased(program: Program, samples: dict[str, np.ndarray], log_weight
         key = program.key(samples, i)
         assert key in index, f"{key} has probability 0 but was drawn with weight {weights[i]}"
         sums[i[0], index[key]] += weights[i]
+    return sums
+
+
+def comparisons(
+    program: Program, samples: Any, log_weights: np.ndarray
+) -> Iterator[tuple[str, float, float, float]]:
+    """Each entry of the table and the evidence: its name, mean over runs, exact value, and z score.
+
+    Entries met in fewer than 50 runs have no normal theory: they are pooled.
+    """
+    sums = sums_by_run(program, samples, log_weights)
     truth = np.array(list(program.table.values()))
     rare = (sums > 0).sum(0) < 50
     columns = [(f"entry {i}", sums[:, i], truth[i]) for i in np.flatnonzero(~rare)]
@@ -57,6 +65,17 @@ def assert_unbiased(program: Program, samples: dict[str, np.ndarray], log_weight
     if rare.any():
         columns.append(("rare entries", sums[:, rare].sum(1), truth[rare].sum()))
     for name, column, exactly in columns:
-        error = max(column.std() / np.sqrt(runs), 1e-6 * exactly, 1e-9)
-        z = (column.mean() - exactly) / error
-        assert abs(z) < 4.75, f"{name}: {column.mean():.6f}, exactly {exactly:.6f}, z = {z:.1f}"
+        error = max(column.std() / np.sqrt(len(column)), 1e-6 * exactly, 1e-9)
+        yield name, column.mean(), exactly, (column.mean() - exactly) / error
+
+
+def assert_unbiased(program: Program, samples: dict[str, np.ndarray], log_weights: np.ndarray) -> None:
+    """Compares the mean over runs of `(1/N) sum_i w_i 1{value_i}` with the table, entry by entry.
+
+    Each comparison has a false-alarm rate of 2e-6 (|z| < 4.75).
+
+    :param samples: leaves `[R, N, ...]`; `log_weights` `[R, N]`.
+    """
+    assert not np.isnan(log_weights).any()
+    for name, mean, exactly, z in comparisons(program, samples, log_weights):
+        assert abs(z) < 4.75, f"{name}: {mean:.6f}, exactly {exactly:.6f}, z = {z:.1f}"

@@ -165,7 +165,7 @@ def left_to_right(
     before = parts[0] if isinstance(parts[0], str) else ""
     after = "".join(p if isinstance(p, str) else "1" for p in parts[2:] if before)
     size = next(p.size for p in parts if isinstance(p, Slots))
-    where = None if kernel == "free" else completion_of(grammar, before=before, after=after)
+    where = None if kernel == "free" else completion_of(grammar, before=before, after=after, max_bytes=size)
 
     def model(context: Any, where: Any) -> Any:
         return sx.generate("text", context, max_tokens=size, where=where)

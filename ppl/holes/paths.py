@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sentax.ppl.constraints.automaton import Automaton
@@ -18,15 +18,22 @@ class Hole:
     :param where: the texts that may fill it, an automaton (:func:`~sentax.ppl.constraints.regex.regex`,
         :func:`~sentax.ppl.constraints.strings.choice`, ... and what `&`, `|`, `~` make of them); None
         for any bytes at all.
+    :param max_bytes: without `where`, the most bytes that may fill it; None for any number.
     :raises TypeError: if `where` is no automaton.
+    :raises ValueError: if both are given, or `max_bytes` is negative.
     """
 
     where: Automaton | None = None
-    dfa: Dfa | None = None
+    max_bytes: int | None = None
+    dfa: Dfa | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise ValueError(f"Hole: max_bytes must be at least 0, got {self.max_bytes}")
         if self.where is None:
             return
+        if self.max_bytes is not None:
+            raise ValueError("Hole: give `where` or `max_bytes`; an automaton bounds its texts itself")
         if not isinstance(self.where, Automaton):
             kind = type(self.where).__name__
             raise TypeError(
@@ -114,6 +121,9 @@ class Paths:
 
     def add_hole(self, hole: Hole) -> None:
         """The text goes on with any text of a hole."""
+        if hole.max_bytes is not None:
+            self._add_at_most(hole.max_bytes)
+            return
         if hole.dfa is None:
             # A state of its own, so that what leads to this one from elsewhere need not be looked at again.
             source, self.end = self.end, self.state()
@@ -138,6 +148,17 @@ class Paths:
         self.end = self.state()
         for s in hole.dfa.accepting.nonzero()[0].tolist():
             self.skip(number[s], self.end)
+
+    def _add_at_most(self, count: int) -> None:
+        """The text goes on with any bytes, so many at most."""
+        ends = [self.end]
+        for _ in range(count):
+            self.end = self.state()
+            self.read(ends[-1], self.end, ALL_BYTES)
+            ends.append(self.end)
+        self.end = self.state()
+        for end in ends:
+            self.skip(end, self.end)
 
 
 def _joined(states: Iterable[int], backward: dict[int, int]) -> list[Group]:

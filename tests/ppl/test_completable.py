@@ -266,6 +266,25 @@ def test_completion_engine_by_definition(name, before, after):
     assert alive > 10
 
 
+def test_a_bounded_text_is_alive_while_it_can_end_in_time():
+    """Against every filling of at most five bytes."""
+    source, _ = GRAMMARS["sums"]
+    parses = parser_of(source)
+    letters, bound = "x+()", 5
+    fillings = ["".join(f) for n in range(bound + 1) for f in itertools.product(letters, repeat=n)]
+    good = [f for f in fillings if parses("(x+" + f + ")+x")]
+    engine = CompletionEngine(ContextFreeGrammar(source), ("(x+",), (")+x",), bound)
+    beginnings = {f[:n] for f in good for n in range(bound + 1)}
+    assert 3 < len(good) < len(beginnings) < len(fillings)
+    start = engine.start()
+    for text in fillings:
+        raw = text.encode()
+        assert engine.prefix(start, raw) == (text in beginnings), text
+        assert engine.complete(engine.extend(start, raw[:2]), raw[2:]) == (text in good), text
+    assert not engine.prefix(engine.extend(start, b"x+x+x"), b"+")
+    assert "max_bytes=5" in repr(pickle.loads(pickle.dumps(engine)))
+
+
 def test_completion_obeys_the_laws():
     source, _ = GRAMMARS["sums"]
     parses = parser_of(source)
@@ -320,6 +339,10 @@ def test_bad_arguments():
         completable(["a", 3], grammar)
     with pytest.raises(TypeError, match="expected a ContextFreeGrammar"):
         completable(["a"], "start: a")
+    with pytest.raises(ValueError, match="max_bytes must be at least 0, got -1"):
+        completion_of(grammar, max_bytes=-1)
+    with pytest.raises(ValueError, match="an automaton bounds its texts itself"):
+        Hole(regex("a"), max_bytes=3)
     with pytest.raises(TypeError, match="for a length, not a Length"):
         Hole(length(max=3))
     with pytest.raises(TypeError, match="not a Predicate"):

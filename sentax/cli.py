@@ -1,9 +1,11 @@
-"""The command line: `sentax generate`, `sentax jsonschema-bench`."""
+"""The command line: `sentax generate`, `sentax evaluate`, `sentax report`, `sentax jsonschema-bench`."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -84,6 +86,118 @@ def generate(
     else:
         _print_table(posterior)
         smc.print_summary(top=0)
+
+
+class ConstraintName(str, Enum):
+    cheap = "cheap"
+    dear = "dear"
+    both = "both"
+
+
+@app.command()
+def evaluate(
+    domain: Annotated[
+        str, typer.Argument(help="A domain's name, or module:Class, or FILE.py:Class for one's own.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the results. Given again, it is gone on with.")],
+    method: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Methods, separated by commas.")
+    ] = "base,lcd,sample-rerank,twisted-smc,awrs-smc",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Hugging Face id or directory, or module:function or FILE.py:function that makes a model; "
+            "the embedded model if not given."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set's folder; the instances that ship if not given.")
+    ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(metavar="COUNT|ID,...", help="So many, spread evenly; or these, by id (one: 'ID,')."),
+    ] = None,
+    replicates: Annotated[int, typer.Option(help="Runs of each method on each instance.")] = 1,
+    particles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|METHOD=N,...",
+            help="Particles of all methods, or by method; the paper's if not given.",
+        ),
+    ] = None,
+    ess_threshold: Annotated[
+        str | None, typer.Option(metavar="X|METHOD=X,...", help="The same for the threshold of resampling.")
+    ] = None,
+    constraint: Annotated[
+        ConstraintName, typer.Option(help="The grammar, what costs more to check, or both.")
+    ] = ConstraintName.both,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask by chat messages.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same results.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes, each with the model in its memory.")] = 1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells again that failed before.")
+    ] = False,
+    plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+) -> None:
+    """Evaluates methods on a domain's instances; writes every result, and a report with intervals.
+
+    May be stopped at any time: the same command goes on where it was.
+    """
+    with _one_line_errors():
+        for option, value in (("--replicates", replicates), ("--workers", workers)):
+            _at_least_one(option, value)
+        if plots:
+            _need_matplotlib()
+        import sentax.evaluation as ev
+        from sentax.evaluation.progress import Bars
+        from sentax.evaluation.settings import resized
+
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # for module:Class, as `python -m` does
+        methods = resized(
+            [ev.paper(name.strip()) for name in method.split(",")],
+            _by_method("--particles", particles, int),
+            _by_method("--ess-threshold", ess_threshold, float),
+        )
+        bars: Any = Bars() if sys.stderr.isatty() else contextlib.nullcontext()
+        try:
+            with bars as watcher:
+                found = ev.evaluate(
+                    domain,
+                    methods,
+                    out=out,
+                    model=model,
+                    data=data,
+                    instances=_instances(instances),
+                    replicates=replicates,
+                    seed=seed,
+                    chat=chat,
+                    constraint=constraint.value,
+                    workers=workers,
+                    retry_failed=retry_failed,
+                    watcher=watcher,
+                )
+        except KeyboardInterrupt:
+            message = f"sentax: interrupted. What was done is in {out}: give the same command to go on"
+            print(message, file=sys.stderr, flush=True)
+            os._exit(130)  # not when the run in hand is done: its result is not wanted
+        _show(found, out, plots)
+    if failures := found.num_failures:
+        print(f"sentax: {failures} runs failed; --retry-failed runs them again", file=sys.stderr)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="What --out was of one or more evaluations.")],
+    plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+) -> None:
+    """Reports what is in a folder of evaluations, finished or not, over all its domains."""
+    with _one_line_errors():
+        if plots:
+            _need_matplotlib()
+        from sentax.evaluation import read_report
+
+        _show(read_report(folder), folder, plots)
 
 
 class SchemaEngineName(str, Enum):
@@ -182,6 +296,41 @@ def _functions(where: str) -> list[Callable[[Any], bool]]:
     if len(functions) > 2:
         raise ValueError("--predicate: at most two functions, one for prefixes and one for complete texts")
     return functions
+
+
+def _show(found: Any, out: Path, plots: bool) -> None:
+    from sentax.evaluation import write_report
+
+    files = write_report(found, out, plots=plots)
+    found.print()
+    print(f"written: {', '.join(map(str, files))}")
+
+
+def _need_matplotlib() -> None:
+    """Before hours of work, not after them."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("pictures need matplotlib: pip install 'sentax[evaluate]', or give --no-plots")
+
+
+def _by_method(option: str, given: str | None, kind: Callable[[str], Any]) -> Any:
+    """`5`, or `awrs-smc=5,lcd=1`."""
+    if given is None:
+        return None
+    try:
+        if "=" not in given:
+            return kind(given)
+        pairs = [pair.split("=") for pair in given.split(",")]
+        return {name.strip(): kind(value) for name, value in pairs}
+    except ValueError:
+        raise ValueError(f"{option} {given!r}: expected a number, or METHOD=NUMBER,...") from None
+
+
+def _instances(given: str | None) -> int | list[str] | None:
+    if given is None:
+        return None
+    if given.isdecimal():
+        return int(given)
+    return [id.strip() for id in given.rstrip(",").split(",")]
 
 
 def _at_least_one(option: str, value: int) -> None:

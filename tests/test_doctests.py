@@ -8,12 +8,13 @@ import pytest
 
 import sentax
 import sentax.domains
+import sentax.evaluation
 import sentax.inference
 import sentax.models
 import sentax.ppl
 
 # Each by itself: in an editable install the packages lie beside `sentax`, not in it.
-PACKAGES = (sentax, sentax.domains, sentax.inference, sentax.models, sentax.ppl)
+PACKAGES = (sentax, sentax.domains, sentax.evaluation, sentax.inference, sentax.models, sentax.ppl)
 MODULES = sorted({m.name for p in PACKAGES for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".")})
 
 

@@ -102,5 +102,5 @@ def completion_of(
     """
     if not isinstance(grammar, ContextFreeGrammar):
         raise TypeError(f"completion_of: expected a ContextFreeGrammar, got {grammar!r}")
-    sides = ((part,) if isinstance(part, str | bytes) else tuple(part) for part in (before, after))
-    return HostConstraint.of(CompletionEngine(grammar, *sides, max_bytes))
+    first, last = ((part,) if isinstance(part, str | bytes) else tuple(part) for part in (before, after))
+    return HostConstraint.of(CompletionEngine(grammar, first, last, max_bytes))

@@ -226,8 +226,8 @@ def _correlations(rows: list[Row]) -> list[str]:
 def bias(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """Total variation of one run's posterior, and of the mean posterior of many runs."""
     rows = []
-    for program_name in methods.DEAD_ENDS:
-        program = methods.DEAD_ENDS[program_name]()
+    for program_name in methods.PROGRAMS:
+        program = methods.PROGRAMS[program_name]()
         for name in ("lcd", "sample-rerank", "twisted-smc", "awrs-smc"):
             for num_particles in options.sizes:
                 sampler = methods.make(name, program_name, program, num_particles)
@@ -236,7 +236,7 @@ def bias(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
     lines = []
-    for program_name in methods.DEAD_ENDS:
+    for program_name in methods.PROGRAMS:
         own = [row for row in rows if row["program"] == program_name]
         falls = {
             name: " ".join(f"{row['tv']:.3f}" for row in own if row["method"] == name)

@@ -1,15 +1,17 @@
 """Every method on every program with dead ends: how far is its posterior from the exact one, at what cost?
 
-The programs are those of `tests/reference/dead_ends.py`, small enough to enumerate; the methods those of
-`sentax.inference.methods.METHODS`. Two settings:
+The programs are those of `tests/reference/dead_ends.py`, whose posteriors are spread over many texts, and those
+of `tests/reference/narrow.py`, which leave a few texts of thousands; all are small enough to enumerate. The
+methods are those of `sentax.inference.methods.METHODS`. Two settings:
 
 * `papers`: as many particles as the AWRS paper gives each (AWRS-SMC 5, LCD, sample-rerank and twisted SMC 10).
 * `budget`: as many particles as `--tokens` language-model tokens a run pay for, found in pilot runs.
 
 Of each, over independent runs: total variation between a run's posterior and the exact one (1 if nobody
-survived), and its standard error; total variation of the runs' mean posterior, which is the bias that more
-runs do not cure (with a floor from their number); the evidence over the exact one, where it is an estimate
-of it; language-model tokens, constraint checks, and the share of runs without a survivor::
+survived), and its standard error; `tv_exact_draws`, what as many independent exact draws would have; total
+variation of the runs' mean posterior, which is the bias that more runs do not cure (with a floor from their
+number); the evidence over the exact one, where it is an estimate of it; language-model tokens, constraint
+checks, and the share of runs without a survivor::
 
     python benchmarks/methods.py
 
@@ -36,7 +38,10 @@ from sentax.inference.methods import METHODS, Method
 sys.path.append(str(ROOT / "tests"))
 
 from reference.dead_ends import DEAD_ENDS
+from reference.narrow import NARROW
 from reference.programs import Program
+
+PROGRAMS = DEAD_ENDS | NARROW
 
 PAPERS = {"awrs-smc": 5, "lcd": 10, "sample-rerank": 10, "twisted-smc": 10, "base": 10}
 PILOT = 16
@@ -66,6 +71,13 @@ def make(name: str, program_name: str, program: Program, num_particles: int) -> 
 def total_variation(one: dict[Any, float], other: dict[Any, float]) -> float:
     """Half the absolute differences."""
     return 0.5 * sum(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in {*one, *other})
+
+
+def tv_of_exact_draws(exact: dict[Any, float], num_particles: int, runs: int = 2000) -> float:
+    """The mean total variation between a distribution and the frequencies of so many draws from it."""
+    p = np.array(list(exact.values()))
+    counts = np.random.default_rng(0).multinomial(num_particles, p / p.sum(), size=runs)
+    return float(0.5 * np.abs(counts / num_particles - p).sum(1).mean())
 
 
 def posterior(sampler: Any, program: Program) -> dict[Any, float]:
@@ -119,6 +131,7 @@ def measure(method: Method, sampler: Any, program: Program, replicates: int) -> 
     figures: dict[str, Any] = {
         "tv": _round(np.mean(distances)),
         "tv_se": _round(np.std(distances) / np.sqrt(replicates)),
+        "tv_exact_draws": _round(tv_of_exact_draws(exact, sampler.num_particles)),
         "tv_of_mean": _round(total_variation(mean, exact)),
         "tokens": _round(np.mean(tokens), 1),
         "checks": _round(np.mean(checks), 1),
@@ -138,11 +151,11 @@ def run(options: argparse.Namespace, log: Callable[[str], None]) -> list[dict[st
     """All rows."""
     rows = []
     for program_name in options.programs:
-        program = DEAD_ENDS[program_name]()
+        program = PROGRAMS[program_name]()
         for name in options.methods:
             settings = {"papers": PAPERS.get(name), "budget": 0}
             for setting, num_particles in settings.items():
-                if num_particles is None:
+                if num_particles is None or setting not in options.settings:
                     continue
                 row: dict[str, Any] = {"program": program_name, "method": name, "setting": setting}
                 try:
@@ -177,11 +190,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--programs", nargs="+", choices=list(DEAD_ENDS), default=list(DEAD_ENDS))
+    add("--programs", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS))
     add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     add("--replicates", type=int, default=200)
     add("--tokens", type=int, default=100, help="language-model tokens a run, in the setting `budget`")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "methods.json")
+    add("--settings", nargs="+", choices=["papers", "budget"], default=["papers", "budget"])
+    add("--keep", action="store_true", help="keep the rows of other programs that are in the file")
     add("--quick", action="store_true", help="two methods, one program, few runs: to see that it runs")
     options = parser.parse_args()
     if options.quick:
@@ -194,11 +209,15 @@ def main() -> None:
     report = surroundings(ROOT, ("sentax", "jax", "jaxlib", "numpyro"))
     del report["checkpoint"]
     rows = run(options, log)
+    if options.keep and options.out.exists():
+        kept = json.loads(options.out.read_text())["results"]
+        rows = [row for row in kept if row["program"] not in options.programs] + rows
     print(*verdicts(rows), sep="\n")
     report |= {
         "minutes": round((time.time() - started) / 60, 1),
         "replicates": options.replicates,
         "tokens": options.tokens,
+        "verdicts": verdicts(rows),
         "results": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

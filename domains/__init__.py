@@ -17,6 +17,9 @@ from sentax.domains.base import Domain, Instance, check_answers, expected_score
 DOMAINS = {
     "text_to_sql": "TextToSQL",
     "goal_inference": "GoalInference",
+    "molecules": "Molecules",
+    "patterns": "Patterns",
+    "json_schema": "JSONSchema",
 }
 """The class of each domain; it lies in the package of the domain's name, which is imported when asked for."""
 

@@ -267,7 +267,8 @@ def _view(run: ParticleRun, reached: Reached, end: Loop) -> View:
     listener, _ = run.listen(past)
     texts = {name: dataclasses.replace(text, context=None) for name, text in listener.texts.items()}
     return View(
-        samples=reached.listener.recorded | past.inside,
+        # What was drawn before this scan goes with its particle when the scan resamples.
+        samples={name: listener.recorded[name] for name in reached.listener.recorded} | past.inside,
         texts=texts,
         log_weights=end.weight.total,
         t=end.t,

@@ -36,7 +36,9 @@ class Temperature:
     def __call__(self, logits: Float[Array, " V"]) -> Float[Array, " V"]:
         # From the peak: a low temperature must not overflow logits that are merely large.
         peak = jnp.max(logits)
-        return (logits - jnp.where(jnp.isneginf(peak), 0.0, peak)) / self.value
+        possible = ~jnp.isneginf(logits)
+        # The inner `where` keeps 0 * inf out of the gradient with respect to the temperature.
+        return jnp.where(possible, jnp.where(possible, logits - peak, 0.0) / self.value, -jnp.inf)
 
 
 @pytree

@@ -16,7 +16,16 @@ from sentax.inference.diffusion import LeftToRight, MostConfident, RandomOrder, 
 from sentax.inference.divergences import divergences
 from sentax.inference.errors import InvalidWeight, NoSurvivingParticles, UnsupportedProgram
 from sentax.inference.expectations import InfeasibleExpectation, meet_expectation
-from sentax.inference.kernels import AWRS, Kernel, LocallyConstrained, Prior, geometric, recursive, two_round
+from sentax.inference.kernels import (
+    AWRS,
+    ArithmeticSampling,
+    Kernel,
+    LocallyConstrained,
+    Prior,
+    geometric,
+    recursive,
+    two_round,
+)
 from sentax.inference.learning import (
     LearnedProposal,
     LearnedTwist,
@@ -96,6 +105,7 @@ __all__ = [
     "PMMH",
     "SMC",
     "ASAp",
+    "ArithmeticSampling",
     "BaseSampling",
     "BeamSearch",
     "BestOfN",

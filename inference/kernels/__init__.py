@@ -1,5 +1,6 @@
 """Token kernels: properly weighted draws at sites of finite support."""
 
+from sentax.inference.kernels.arithmetic import ArithmeticSampling as ArithmeticSampling
 from sentax.inference.kernels.awrs import AWRS as AWRS
 from sentax.inference.kernels.base import Draw as Draw
 from sentax.inference.kernels.base import Kernel as Kernel
@@ -20,6 +21,7 @@ from sentax.inference.kernels.prior import Prior as Prior
 
 __all__ = [
     "AWRS",
+    "ArithmeticSampling",
     "Draw",
     "Estimator",
     "Kernel",

@@ -10,7 +10,7 @@ from typing import Any
 from sentax.ppl.constraints.assembly import Assembly
 from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.dfa import Dfa, TooManyStates
-from sentax.ppl.constraints.json_objects import ANNOTATIONS, SMALL, At, object_texts, says_nothing
+from sentax.ppl.constraints.json_objects import ANNOTATIONS, At, object_texts, says_nothing, small
 from sentax.ppl.constraints.json_text import (
     any_number,
     constant,
@@ -127,7 +127,7 @@ class Compiler:
     def _value(self, schemas: tuple[At, ...]) -> Dfa:
         ways = list(self._alternatives(list(schemas)))
         if self.dry:
-            return [SMALL, *map(self._conjunction, ways)][-1]
+            return [small(), *map(self._conjunction, ways)][-1]
         return union([self._conjunction(way) for way in ways], self.max_states)
 
     def _alternatives(self, pending: list[At]) -> Iterator[list[At]]:
@@ -246,7 +246,7 @@ class Compiler:
         if most is not None and most < least:
             return nothing()
         if self.dry:
-            return SMALL
+            return small()
         if max(least, most or 0) > self.max_states:
             raise TooManyStates("long strings")
         try:
@@ -267,7 +267,7 @@ class Compiler:
         if self.dry:
             for index in range(first + (most is None or most > first)):
                 self._item(schemas, index)
-            return SMALL
+            return small()
         assembly = Assembly()
         between = fixed(self.separators[0])
         opened, closing = assembly.place(), assembly.place()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from sentax.ppl.constraints.assembly import Assembly
+from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.dfa import Dfa, TooManyStates, product
 from sentax.ppl.constraints.json_text import contents, fixed, nothing, spelled
 from sentax.ppl.constraints.schema_errors import UnsupportedSchema
@@ -25,8 +27,14 @@ ANNOTATIONS = frozenset(
 )  # fmt: skip
 """Keywords that say nothing about which values are right."""
 
-SMALL = fixed("")
-"""What stands for any automaton where only refusals are looked for."""
+
+@functools.cache
+def small() -> Automaton:
+    """What stands for any automaton where only refusals are looked for.
+
+    Not made when the module is imported: that would start JAX's devices before anybody could set them up.
+    """
+    return fixed("")
 
 
 class At(NamedTuple):
@@ -83,7 +91,7 @@ def object_texts(compiler: Values, schemas: Sequence[At]) -> Dfa:
     if least > max(1, len(required)):
         raise UnsupportedSchema("minProperties", schemas[0].path, "automata do not count members")
     if compiler.dry:
-        return SMALL
+        return small()
     return _assembled(compiler, members, required, others, may_be_empty=least == 0)
 
 

@@ -102,7 +102,7 @@ def compile_schema(
         raise ValueError(f"an engine is one of {', '.join(ENGINES)}, not {engine!r}")
     _check_separators(separators)
     root = _schema(schema)
-    source = Translation(root, _draft(root), formats=formats)
+    source = Translation(root, draft_of(root), formats=formats)
     annotations = tuple(dict.fromkeys(source.annotations))
     if engine != "llguidance":
         try:
@@ -143,7 +143,7 @@ def _schema(schema: Any) -> Any:
     return schema_of_type(schema)
 
 
-def _draft(root: dict[str, Any] | bool) -> int:
+def draft_of(root: dict[str, Any] | bool) -> int:
     """The draft that a schema names; else the newest whose rules for schemas it keeps.
 
     :raises ValueError: if it keeps none.

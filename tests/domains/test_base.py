@@ -18,6 +18,8 @@ def test_right_answers_of_the_sample(name):
     assert domain.name == name
     instances = domain.sample()
     assert len({instance.id for instance in instances}) == len(instances) >= 20
+    if all(domain.gold(instance) is None for instance in instances):
+        pytest.skip(f"{name} has no right answers; its own tests check known ones")
     check_answers(domain, instances[::4])
 
 
@@ -27,7 +29,8 @@ def test_domains_travel_to_other_processes(name):
     instance = domain.sample()[0]
     copy, same = pickle.loads(pickle.dumps((domain, instance)))
     assert same == instance
-    assert copy.score(same, copy.gold(same)) == 1
+    if (answer := domain.gold(instance)) is not None:
+        assert copy.score(same, answer) == 1
 
 
 def test_unknown_domain():

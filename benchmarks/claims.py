@@ -226,7 +226,7 @@ def _correlations(rows: list[Row]) -> list[str]:
 def bias(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """Total variation of one run's posterior, and of the mean posterior of many runs."""
     rows = []
-    for program_name in methods.PROGRAMS:
+    for program_name in options.programs:
         program = methods.PROGRAMS[program_name]()
         for name in ("lcd", "sample-rerank", "twisted-smc", "awrs-smc"):
             for num_particles in options.sizes:
@@ -236,7 +236,7 @@ def bias(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
     lines = []
-    for program_name in methods.PROGRAMS:
+    for program_name in options.programs:
         own = [row for row in rows if row["program"] == program_name]
         falls = {
             name: " ".join(f"{row['tv']:.3f}" for row in own if row["method"] == name)
@@ -281,6 +281,7 @@ def main() -> None:
     add("--workers", type=int, default=1, help="processes (accuracy)")
     add("--particles", type=int, default=16, help="(divergence)")
     add("--repeats", type=int, default=3, help="runs of each instance (divergence)")
+    add("--programs", nargs="+", default=list(methods.PROGRAMS), choices=list(methods.PROGRAMS))
     add("--sizes", type=int, nargs="+", default=[1, 4, 16, 64, 256], help="numbers of particles (bias)")
     add("--replicates", type=int, help="runs of each method (accuracy: 3 an instance; bias: 100)")
     add("--out", type=Path, help="where the JSON goes; results/claims_NAME.json by default")
@@ -289,7 +290,9 @@ def main() -> None:
     if options.claim == "divergence":
         options.instances = options.instances or 4
     started = time.time()
-    report = surroundings(ROOT, ("sentax", "jax", "jaxlib", "numpyro"))
+    report = surroundings(ROOT / "models" / "embedded", ("sentax", "jax", "jaxlib", "numpyro"))
+    if options.claim in ("vocabulary", "bias"):
+        del report["checkpoint"]  # tables are asked there
     rows, lines = CLAIMS[options.claim](options)
     show(rows)
     print(*lines, sep="\n")

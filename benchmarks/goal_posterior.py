@@ -33,7 +33,6 @@ from sentax.domains.goal_inference.bayesian import (
     enumerate_goals,
     reachable,
 )
-from sentax.inference.kernels.arithmetic import ArithmeticSampling
 
 HOUSE = Gridworld("""
     #########
@@ -49,8 +48,8 @@ WORDS = [" (on", " (has", " b1", " b2", " b3", " gem1", " gem2", " gem3", " red-
 STARTS = ["blocks:", "house:"]
 METHODS = {
     "locally constrained": (sx.LocallyConstrained, 1),
-    "arithmetic": (ArithmeticSampling, 1),
-    "arithmetic, strata": (ArithmeticSampling, 64),
+    "arithmetic": (sx.ArithmeticSampling, 1),
+    "arithmetic, strata": (sx.ArithmeticSampling, 64),
 }
 
 

@@ -62,8 +62,12 @@ def section(name: str) -> list[str]:
 
 def _made_by(name: str, report: Mapping[str, Any]) -> str:
     place = {**report.get("surroundings", {}), **report}
-    script = next((p.name for p in _scripts(name)), None)
-    facts = [f"`python benchmarks/{script}`" if script else f"`benchmarks/results/{name}.json`"]
+    script = next(_scripts(name), None)
+    facts = [f"`benchmarks/results/{name}.json`"]
+    if script is not None:
+        # What the name goes on with is the script's argument: `claims.py accuracy`.
+        argument = name.removeprefix(script.stem).replace("_", " ")
+        facts = [f"`python benchmarks/{script.name}{argument}`"]
     facts += [str(place[key])[:10] for key in ("date",) if key in place]
     if "commit" in place:
         changed = " and what was not committed" if place.get("uncommitted_changes") else ""
@@ -99,6 +103,8 @@ def _tables(report: Mapping[str, Any]) -> list[str]:
             lines += _rows(title, [{title or "case": name, **row} for name, row in value.items()])
         elif isinstance(value, dict):
             lines += _rows(title, [value])
+        elif isinstance(value, list) and all(isinstance(line, str) for line in value):
+            lines = [*(f"* {line}" for line in value), "", *lines]
         else:
             single |= _flat({key: value})
     settings = "; ".join(f"{key} {value}" for key, value in single.items())

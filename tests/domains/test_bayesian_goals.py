@@ -33,7 +33,6 @@ from sentax.domains.goal_inference.bayesian import (
     value_iteration,
 )
 from sentax.inference import lanes
-from sentax.inference.kernels.arithmetic import ArithmeticSampling
 
 BLOCKS = BlocksWorld(["b1", "b2", "b3"])
 START = BLOCKS.state([("on", "b1", "b2"), ("on-table", "b2"), ("on-table", "b3"), ("clear", "b1")])
@@ -313,7 +312,7 @@ def test_the_posterior_at_every_step():
     0.004 and 0.015): with another seed some run would be over it about once in seven times. This seed is
     fixed. The marginal of beta is held against enumeration by its mean.
     """
-    kernel = ArithmeticSampling(GoalProgram(max_tokens=10, num_strata=64))
+    kernel = sx.ArithmeticSampling(GoalProgram(max_tokens=10, num_strata=64))
     smc = sx.SMC(kernel, num_particles=N, num_runs=RUNS)
     moved = 0.0
     for start, scene in scenes():
@@ -359,7 +358,7 @@ def test_the_program_is_an_ordinary_one():
 
 
 def lattice(keys, logits, mask):
-    kernel = ArithmeticSampling(lambda: None)
+    kernel = sx.ArithmeticSampling(lambda: None)
 
     def particle(key):
         first = kernel.draw(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 from reference.dead_ends import DEAD_ENDS
+from reference.narrow import NARROW
 from reference.programs import Program
 from reference.weighing import assert_unbiased
 
@@ -98,6 +99,17 @@ def test_proper_everywhere(method, program):
     check(method, program, seed=2)
 
 
+def slow_but(*names: str) -> list[Any]:
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in NARROW]
+
+
+@pytest.mark.parametrize("program", slow_but("rare_pair", "ascending"))
+def test_proper_with_few_right_texts(program):
+    case = NARROW[program]()
+    sampler = sampler_of("awrs-smc", program, case.model)
+    assert_unbiased(case, *runs_of(sampler, case, 8_000, seed=4))
+
+
 def test_every_method_and_program_is_in_the_rota():
     methods, programs = map(set, zip(*ROTA, strict=True))
     assert methods == set(PROPER)
@@ -130,9 +142,13 @@ def test_bias_falls_as_one_over_the_particles(method):
     assert distances[1] < distances[0] / 6, distances
 
 
-def test_base_sampling_and_lcd_are_biased_here():
+@pytest.mark.parametrize(
+    "program",
+    ["rare_continuation", *slow_but("rare_second_letter")],
+)
+def test_base_sampling_and_lcd_are_biased_here(program):
     """What the programs are for: each has a dead end that locally constrained decoding over-counts."""
-    case = DEAD_ENDS["rare_continuation"]()
+    case = (DEAD_ENDS | NARROW)[program]()
     exact = {key: p / case.evidence for key, p in case.table.items()}
     sampler = METHODS["lcd"](case.model, 20_000)
     sampler.run(jax.random.key(0), *case.args)

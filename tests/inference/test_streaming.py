@@ -184,6 +184,31 @@ def test_python_constraints_must_be_arguments(tmp_path):
         stream.save(tmp_path / "run.sentax")
 
 
+def test_what_was_drawn_before_a_scan_goes_with_its_particle():
+    """A latent that the texts agree with must still agree with them after resampling within the scan."""
+    lm = sx.TableLM.uniform([b"a", b"b"])
+
+    def model(context):
+        z = numpyro.sample("z", numpyro.distributions.Normal())
+
+        def step(context, _):
+            token = numpyro.sample("token", sx.TokenDistribution(context.logits))
+            numpyro.deterministic("seen", z)
+            numpyro.factor("score", 2.0 * z)
+            return context.extend(token), token
+
+        numpyro.contrib.control_flow.scan(step, context, None, length=4)
+
+    smc = SMC(sx.Prior(model), num_particles=16, ess_threshold=1.0)
+    moved = 0
+    for snapshot in smc.stream(random.key(0), lm.prompt()):
+        z, seen = np.asarray(snapshot.samples["z"]), np.asarray(snapshot.samples["seen"])
+        np.testing.assert_array_equal(z, seen[:, 0])
+        moved += len(set(z.tolist())) < 16
+    assert moved >= 2
+    np.testing.assert_array_equal(z, smc.get_weighted_samples()[0]["z"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_streams(name, tmp_path):

@@ -83,6 +83,18 @@ def test_temperature(row, value):
     np.testing.assert_allclose(out[np.isfinite(out)], expected[np.isfinite(out)], rtol=1e-6)
 
 
+def test_the_gradient_of_a_temperature_where_a_token_is_impossible():
+    """Against the derivative of the log-softmax: (E[l] - l_i) / t^2 over what is possible."""
+    logits = jnp.array([1.0, 0.0, -jnp.inf, 2.0])
+
+    def log_prob(value):
+        return jax.nn.log_softmax(Temperature(value)(logits))[1]
+
+    possible = np.array([1.0, 0.0, 2.0])
+    p = np.exp(possible / 1.3) / np.exp(possible / 1.3).sum()
+    np.testing.assert_allclose(jax.grad(log_prob)(1.3), (p @ possible - 0.0) / 1.3**2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("transform", [TopK(3), TopP(0.5), MinP(0.5), Temperature(0.5)])
 def test_broken_logits_stay_broken(transform):
     row = ROWS[0].copy()

@@ -3,7 +3,6 @@
 .. code-block:: python
 
     import jax, sentax as sx
-    from sentax.inference.kernels.arithmetic import ArithmeticSampling
     from sentax.domains.goal_inference.bayesian import BlocksWorld, GoalProgram, Scene, beliefs
 
     world = BlocksWorld(["b1", "b2", "b3"])
@@ -11,7 +10,7 @@
     start = world.state([("on", "b1", "b2"), ("on-table", "b2"), ("on-table", "b3"), ("clear", "b1")])
     seen = world.observe(start, ["unstack b1 b2", "stack b1 b3"])
     scene = Scene.of(world, world.goals(max_facts=2, predicates=["on"]), seen)
-    smc = sx.SMC(ArithmeticSampling(GoalProgram(max_tokens=32, num_strata=64)), num_particles=256)
+    smc = sx.SMC(sx.ArithmeticSampling(GoalProgram(max_tokens=32, num_strata=64)), num_particles=256)
     for belief in beliefs(smc, jax.random.key(0), lm.prompt(), scene):
         print(belief.step, belief.goals)
 """

@@ -161,7 +161,8 @@ def run(options: argparse.Namespace, log: Callable[[str], None]) -> list[dict[st
                 try:
                     N = num_particles or afford(name, program_name, program, options.tokens)
                     sampler = make(name, program_name, program, N)
-                    row |= {"particles": N} | measure(METHODS[name], sampler, program, options.replicates)
+                    row |= {"particles": N, "replicates": options.replicates}
+                    row |= measure(METHODS[name], sampler, program, options.replicates)
                 except sx.UnsupportedProgram as error:
                     row["unsupported"] = str(error)
                 rows.append(row)

@@ -78,7 +78,11 @@ def test_predicate(predicates):
         (["--predicate", "f"], "FILE.py:FUNCTION"),
         (["--predicate", "{file}:absent"], "no function 'absent'"),
         (["--predicate", "{file}:raises", "--particles", "2", "--max-tokens", "3"], "ZeroDivisionError"),
-        (["--predicate", "{file}:vague", "--particles", "2", "--max-tokens", "3"], "bool"),
+        pytest.param(
+            ["--predicate", "{file}:vague", "--particles", "2", "--max-tokens", "3"],
+            "bool",
+            marks=pytest.mark.slow,  # another run of the model, for what test_predicate.py knows
+        ),
         (["--regex", "x{90}", "--particles", "2", "--max-tokens", "2"], "all 2 particles died"),
         (["--stop", "ab"], "one ASCII character"),
     ],

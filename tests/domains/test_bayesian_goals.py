@@ -312,7 +312,7 @@ def test_the_posterior_at_every_step():
     0.004 and 0.015): with another seed some run would be over it about once in seven times. This seed is
     fixed. The marginal of beta is held against enumeration by its mean.
     """
-    kernel = sx.ArithmeticSampling(GoalProgram(max_tokens=10, num_strata=64))
+    kernel = sx.ArithmeticSampling(GoalProgram(max_tokens=10, num_strata=64), use_masks=False)
     smc = sx.SMC(kernel, num_particles=N, num_runs=RUNS)
     moved = 0.0
     for start, scene in scenes():

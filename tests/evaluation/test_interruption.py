@@ -20,14 +20,19 @@ class Evaluation:
     """The command line in a process of its own, on cells that take a while."""
 
     def __init__(self, folder):
-        self.out, self.log = folder / "out", folder / "log"
+        self.folder, self.out, self.log = folder, folder / "out", folder / "log"
 
     def start(self, *options, seconds=0.5):
         command = [sys.executable, "-m", "sentax.cli", "evaluate", DOMAIN, "--model", MODEL, "--no-plots"]
         command += ["--method", "lcd", "--replicates", "2", "--out", str(self.out), *options]
         environment = os.environ | {"TINY_LOG": str(self.log), "TINY_SECONDS": str(seconds)}
         return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,  # not where a folder is called as the installed package
         )
 
     def files(self):

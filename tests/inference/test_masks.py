@@ -27,7 +27,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", ["automaton", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lengths", "mixed"))]
+)
 def test_diagnostics_say_how_a_site_was_drawn(name):
     make, method = CASES[name]
     smc = run(sx.AWRS, make())
@@ -141,7 +143,10 @@ def test_lcd_checks_only_what_the_mask_lets_through():
     assert smc.diagnostics.checks < plain.diagnostics.checks
 
 
-@pytest.mark.parametrize("estimator", [sx.two_round, sx.recursive, sx.geometric(3)])
+@pytest.mark.parametrize(
+    "estimator",
+    [sx.two_round, *(pytest.param(e, marks=pytest.mark.slow) for e in (sx.recursive, sx.geometric(3)))],
+)
 def test_python_is_asked_no_more_than_the_estimator_needs(estimator):
     """One particle, one token: Python looks at candidates in draw order and stops where the loop does."""
     calls = []

@@ -43,7 +43,8 @@ def read(smiles: str) -> Any:
     if len(smiles) > LONGEST or not all("!" <= character <= "~" for character in smiles):
         return None
     options = Chem.SmilesParserParams()
-    options.allowCXSMILES = options.parseName = False
+    options.allowCXSMILES = False  # type: ignore[assignment]  # the stubs are wrong
+    options.parseName = False  # type: ignore[assignment]
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles, options)
     if molecule is None or not molecule.GetNumAtoms():
@@ -90,8 +91,9 @@ def lipinski(smiles: str) -> Lipinski | None:
     if molecule is None:
         return None
     return Lipinski(
-        float(Descriptors.MolWt(molecule)),
-        float(Crippen.MolLogP(molecule)),
+        # RDKit's stubs do not know what these modules make when they are imported.
+        float(Descriptors.MolWt(molecule)),  # type: ignore[attr-defined]
+        float(Crippen.MolLogP(molecule)),  # type: ignore[attr-defined]
         int(rdMolDescriptors.CalcNumLipinskiHBD(molecule)),
         int(rdMolDescriptors.CalcNumLipinskiHBA(molecule)),
     )

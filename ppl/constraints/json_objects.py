@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from sentax.ppl.constraints.assembly import Assembly
-from sentax.ppl.constraints.automaton import Automaton
 from sentax.ppl.constraints.dfa import Dfa, TooManyStates, product
 from sentax.ppl.constraints.json_text import contents, fixed, nothing, spelled
 from sentax.ppl.constraints.schema_errors import UnsupportedSchema
@@ -29,7 +28,7 @@ ANNOTATIONS = frozenset(
 
 
 @functools.cache
-def small() -> Automaton:
+def small() -> Dfa:
     """What stands for any automaton where only refusals are looked for.
 
     Not made when the module is imported: that would start JAX's devices before anybody could set them up.

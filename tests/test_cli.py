@@ -83,7 +83,11 @@ def test_predicate(predicates):
             "bool",
             marks=pytest.mark.slow,  # another run of the model, for what test_predicate.py knows
         ),
-        (["--regex", "x{90}", "--particles", "2", "--max-tokens", "2"], "all 2 particles died"),
+        pytest.param(
+            ["--regex", "x{90}", "--particles", "2", "--max-tokens", "2"],
+            "all 2 particles died",
+            marks=pytest.mark.slow,
+        ),
         (["--stop", "ab"], "one ASCII character"),
     ],
 )

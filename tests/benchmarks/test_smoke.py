@@ -27,6 +27,7 @@ def run(name: str, tmp_path: Path, *options: str) -> Any:
 
 
 @needs_the_model
+@pytest.mark.slow
 def test_awrs_vs_genlm_control_runs_our_side(tmp_path: Path) -> None:
     report = run("awrs_vs_genlm_control.py", tmp_path, "--quick", "--systems", "sentax", "unconstrained")
     (result,) = report["results"]

@@ -95,6 +95,7 @@ def test_what_a_mask_leaves_open_is_weighed(kernel):
         np.testing.assert_allclose(weights, target.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mask_of_a_stop_byte():
     """A token that holds the stop byte ends the text: its bit asks whether the text is complete."""
     where = sx.regex("a+")
@@ -132,6 +133,7 @@ def test_one_program_for_masks_of_similar_constraints():
     assert len(smc._executable.compiled) == 1
 
 
+@pytest.mark.slow
 def test_lcd_checks_only_what_the_mask_lets_through():
     asked = []
     where = sx.regex("a[ab]*") & sx.predicate(lambda t: asked.append(t) or True)

@@ -49,6 +49,7 @@ def test_sweeps_leave_the_posterior_invariant():
     invariant("two_texts", "prior")
 
 
+@pytest.mark.slow
 def test_ancestor_sampling_leaves_the_posterior_invariant():
     invariant("mixed_sites", "prior", ancestor_sampling=True)
 

@@ -71,6 +71,7 @@ def test_same_key_same_results():
     assert run(model, LM.prompt(), where, seed=5).log_evidence != one.log_evidence
 
 
+@pytest.mark.slow
 def test_weighted_samples_carry_the_evidence():
     def model(context, where):
         s = numpyro.sample("s", dist.Normal(0.0, 1.0))

@@ -39,6 +39,7 @@ import methods
 import numpy as np
 from interleaved import ROOT, surroundings
 from jaxtyping import Array
+from methods import rounded
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -72,16 +73,16 @@ def accuracy(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
                 "domain": domain,
                 "method": name,
                 "particles": method.particles,
-                "accuracy": _round(method.accuracy.mean),
-                "low": _round(method.accuracy.low, 3),
-                "high": _round(method.accuracy.high, 3),
+                "accuracy": rounded(method.accuracy.mean),
+                "low": rounded(method.accuracy.low, 3),
+                "high": rounded(method.accuracy.high, 3),
                 "instances": method.instances,
                 "failures": len(method.failures),
-                "nobody_alive": _round(method.nobody_alive, 3),
-                "checks_per_token": _round(method.checks_per_token, 2),
-                "lm_tokens": _round(method.lm_tokens, 1),
-                "ess": _round(method.ess, 2),
-                "seconds": _round(times.run_median, 3) if times else None,
+                "nobody_alive": rounded(method.nobody_alive, 3),
+                "checks_per_token": rounded(method.checks_per_token, 2),
+                "lm_tokens": rounded(method.lm_tokens, 1),
+                "ess": rounded(method.ess, 2),
+                "seconds": rounded(times.run_median, 3) if times else None,
             }
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
@@ -143,11 +144,11 @@ def vocabulary(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
                 {
                     "vocabulary": V,
                     "allowed_share": share,
-                    "accepted_mass": _round(np.mean(mass)),
-                    "checks": _round(np.mean(checks), 2),
-                    "checks_p99": _round(np.quantile(checks, 0.99), 1),
-                    "mask_over_checks": _round(V / np.mean(checks), 1),
-                    "weight_over_mass": _round(np.mean(ratios)),
+                    "accepted_mass": rounded(np.mean(mass)),
+                    "checks": rounded(np.mean(checks), 2),
+                    "checks_p99": rounded(np.quantile(checks, 0.99), 1),
+                    "mask_over_checks": rounded(V / np.mean(checks), 1),
+                    "weight_over_mass": rounded(np.mean(ratios)),
                 }
             )
     largest = [row for row in rows if row["vocabulary"] == SIZES[-1]]
@@ -188,10 +189,10 @@ def divergence(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
                         "model": model_name,
                         "instance": instance.id,
                         "seed": seed,
-                        "divergence": _round(-sampler.log_evidence, 3) if sampler.ess else None,
+                        "divergence": rounded(-sampler.log_evidence, 3) if sampler.ess else None,
                         "tokens": figures.tokens,
-                        "checks_per_token": _round(figures.checks_per_token, 3),
-                        "cpu_ms_per_token": _round(1e3 * cpu / max(figures.tokens, 1), 4),
+                        "checks_per_token": rounded(figures.checks_per_token, 3),
+                        "cpu_ms_per_token": rounded(1e3 * cpu / max(figures.tokens, 1), 4),
                     }
                     rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
@@ -248,10 +249,6 @@ def bias(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     return rows, lines
 
 
-def _round(x: Any, digits: int = 4) -> Any:
-    return None if x is None else round(float(x), digits)
-
-
 def show(rows: list[Row]) -> None:
     """The rows as a table."""
     columns = list(rows[0])
@@ -302,7 +299,7 @@ def main() -> None:
         "bias": ("replicates",),
     }
     report |= {name: getattr(options, name) for name in settings.get(options.claim, ())}
-    report |= {"minutes": _round((time.time() - started) / 60, 1), "verdicts": lines, "results": rows}
+    report |= {"minutes": rounded((time.time() - started) / 60, 1), "verdicts": lines, "results": rows}
     out = options.out or RESULTS / f"claims_{options.claim}.json"
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written to {out}", file=sys.stderr)

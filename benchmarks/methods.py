@@ -129,22 +129,23 @@ def measure(method: Method, sampler: Any, program: Program, replicates: int) -> 
         checks.append(sampler.diagnostics.checks)
     mean = {key: p / max(survived, 1) for key, p in mean.items()}
     figures: dict[str, Any] = {
-        "tv": _round(np.mean(distances)),
-        "tv_se": _round(np.std(distances) / np.sqrt(replicates)),
-        "tv_exact_draws": _round(tv_of_exact_draws(exact, sampler.num_particles)),
-        "tv_of_mean": _round(total_variation(mean, exact)),
-        "tokens": _round(np.mean(tokens), 1),
-        "checks": _round(np.mean(checks), 1),
-        "no_survivor": _round(1 - survived / replicates, 3),
+        "tv": rounded(np.mean(distances)),
+        "tv_se": rounded(np.std(distances) / np.sqrt(replicates)),
+        "tv_exact_draws": rounded(tv_of_exact_draws(exact, sampler.num_particles)),
+        "tv_of_mean": rounded(total_variation(mean, exact)),
+        "tokens": rounded(np.mean(tokens), 1),
+        "checks": rounded(np.mean(checks), 1),
+        "no_survivor": rounded(1 - survived / replicates, 3),
     }
     if method.proper:
-        figures["evidence_ratio"] = _round(np.mean(evidences))
-        figures["evidence_ratio_se"] = _round(np.std(evidences) / np.sqrt(replicates))
+        figures["evidence_ratio"] = rounded(np.mean(evidences))
+        figures["evidence_ratio_se"] = rounded(np.std(evidences) / np.sqrt(replicates))
     return figures
 
 
-def _round(x: Any, digits: int = 4) -> float:
-    return round(float(x), digits)
+def rounded(x: Any, digits: int = 4) -> Any:
+    """For the file; what is not known stays None."""
+    return None if x is None else round(float(x), digits)
 
 
 def run(options: argparse.Namespace, log: Callable[[str], None]) -> list[dict[str, Any]]:

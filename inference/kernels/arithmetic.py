@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from sentax.inference.kernels.base import Draw, as_factor
-from sentax.inference.kernels.locally_constrained import LocallyConstrained, local_factors
-from sentax.inference.lanes import PARTICLES, log_sum_exp
+from sentax.inference.kernels.base import Draw
+from sentax.inference.kernels.locally_constrained import LocallyConstrained
+from sentax.inference.lanes import PARTICLES
 from sentax.ppl.race import draw
 from sentax.ppl.uniform import open_uniform
 
@@ -67,11 +67,7 @@ class ArithmeticSampling(LocallyConstrained):
         **_: Any,
     ) -> Draw:
         alive = jnp.asarray(active)
-        possible, log_factors, checks = local_factors(
-            logits, as_factor(log_factor), mask, alive, axis_name, self.block_size
-        )
-        log_target = jnp.where(possible, logits + log_factors, -jnp.inf)
-        log_weight = log_sum_exp(log_target) - log_sum_exp(logits)
+        log_target, log_weight, checks = self._target(logits, log_factor, alive, mask, axis_name)
         own = draw(rng_key, log_target)
         if axis_name is None:
             return Draw(own, log_weight, checks, state)

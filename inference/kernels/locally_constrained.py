@@ -62,11 +62,18 @@ class LocallyConstrained(Kernel):
         axis_name: str | None = PARTICLES,
         **_: Any,
     ) -> Draw:
+        log_target, log_weight, checks = self._target(logits, log_factor, active, mask, axis_name)
+        return Draw(draw(rng_key, log_target), log_weight, checks)
+
+    def _target(
+        self, logits: Any, log_factor: Any, active: Any, mask: Any, axis_name: str | None
+    ) -> tuple[Float[Array, " V"], Float[Array, ""], Int[Array, ""]]:
+        """What is drawn from, up to a constant; the weight of every draw; how many outcomes were checked."""
         possible, log_factors, checks = local_factors(
             logits, as_factor(log_factor), mask, jnp.asarray(active), axis_name, self.block_size
         )
         log_target = jnp.where(possible, logits + log_factors, -jnp.inf)
-        return Draw(draw(rng_key, log_target), log_sum_exp(log_target) - log_sum_exp(logits), checks)
+        return log_target, log_sum_exp(log_target) - log_sum_exp(logits), checks
 
     def log_weight_of(self, outcome: Any, log_factor: Any, draw: Draw) -> Any:
         # The weight is the same whatever is drawn; what cannot be drawn is the caller's mistake.

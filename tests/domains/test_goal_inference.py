@@ -7,6 +7,7 @@ import sqlite3
 
 import networkx
 import pytest
+from reference.blocksworld import DOMAIN_PDDL
 
 from sentax.domains.goal_inference import (
     GoalInference,
@@ -234,18 +235,6 @@ def test_plans_of_planetarium(data):
         plan = find_plan(task.problem.init, task.problem.goal)
         assert simulate(task.problem.init, plan).issuperset(task.problem.goal)
         assert len(plan) <= len(task.plan)
-
-
-DOMAIN_PDDL = """(define (domain blocksworld) (:requirements :strips)
-(:predicates (clear ?x) (on-table ?x) (arm-empty) (holding ?x) (on ?x ?y))
-(:action pickup :parameters (?o) :precondition (and (clear ?o) (on-table ?o) (arm-empty))
- :effect (and (holding ?o) (not (clear ?o)) (not (on-table ?o)) (not (arm-empty))))
-(:action putdown :parameters (?o) :precondition (holding ?o)
- :effect (and (clear ?o) (arm-empty) (on-table ?o) (not (holding ?o))))
-(:action stack :parameters (?o ?u) :precondition (and (clear ?u) (holding ?o))
- :effect (and (arm-empty) (clear ?o) (on ?o ?u) (not (clear ?u)) (not (holding ?o))))
-(:action unstack :parameters (?o ?u) :precondition (and (on ?o ?u) (clear ?o) (arm-empty))
- :effect (and (holding ?o) (clear ?u) (not (on ?o ?u)) (not (clear ?o)) (not (arm-empty)))))"""
 
 
 def test_simulation_against_unified_planning():

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from reference.reports import same
 from typer.testing import CliRunner
 
 from sentax.cli import app
@@ -37,15 +38,6 @@ def begun(tmp_path, monkeypatch):
     log = tmp_path / "log"
     monkeypatch.setenv("TINY_LOG", str(log))
     return lambda: log.read_text().split() if log.exists() else []
-
-
-def same(report):
-    """All of a report that must be equal in every evaluation with the same settings."""
-    plain = report.as_dict()
-    for domain in plain["domains"].values():
-        for method in domain["methods"].values():
-            del method["times"]
-    return plain
 
 
 def results(out):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from reference.reports import same
 
 from sentax.evaluation import evaluate, read_report
 
@@ -58,14 +59,6 @@ class Evaluation:
         begun = len(self.begun()) - num_begun_before
         assert 0 <= begun - (len(after) - len(before)) <= lost
         return after
-
-
-def same(report):
-    plain = report.as_dict()
-    for domain in plain["domains"].values():
-        for method in domain["methods"].values():
-            del method["times"]
-    return plain
 
 
 def test_nothing_is_lost_and_nothing_is_done_twice(tmp_path):
